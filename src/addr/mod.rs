@@ -1,0 +1,2 @@
+//! Address arithmetic. The embedded IPv4 address of a permanent address says only *where its home is*
+//! (RFC 3056 §2); who somebody is, is proven by keys alone.

@@ -1,0 +1,4 @@
+//! Wrappers around cryptographic crates: no protocol state.
+
+pub mod secret;
+pub mod suite;

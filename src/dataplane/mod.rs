@@ -1,0 +1,5 @@
+//! The data plane: published tables of SAs and pure functions over them, run by worker threads that never wait
+//! for the control plane.
+
+pub mod event;
+pub mod tables;

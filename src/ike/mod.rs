@@ -1,0 +1,13 @@
+//! IKEv2 (RFC 7296) as a sans-IO state machine.
+//!
+//! `Endpoint` takes `(now, input)` and is drained with `poll_transmit`, `poll_event` and `poll_timeout`, in this
+//! order, after every input. It reads no clock, opens no socket and asks nobody for randomness: `now` and a seed
+//! are passed in.
+
+pub mod config;
+pub mod endpoint;
+pub mod event;
+
+pub use config::{Config, Lifetimes, LocalEntity};
+pub use endpoint::Endpoint;
+pub use event::{ChildId, ChildSa, CloseReason, Event, Failure, IkeId, IkeInfo, Transmit};

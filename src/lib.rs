@@ -1,0 +1,31 @@
+//! **domicile**: permanent IPv6 addresses for users and services, carried end to end in userspace IPsec.
+//!
+//! The folder listing is the architecture; arrows point only downwards in this list read from the bottom:
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`addr`] | address arithmetic: 6to4, a home's subnet plan, special-purpose checks | std |
+//! | [`wire`] | bytes to meaning and back; no clock, no crypto, no logging | `addr` |
+//! | [`crypto`] | wrappers around cryptographic crates; no protocol state | crates |
+//! | [`policy`] | the SPD (what is protected) and the PAD (which key proves which address) | `addr`, `wire`, `crypto` |
+//! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
+//! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
+//! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy` |
+//! | [`node`] | the only composition of the cores; still sans-IO | all of the above |
+//! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip` |
+//! | [`daemon`] | configuration, event loop, control socket | everything |
+//! | [`cli`] | one file per verb | the request and reply types of `daemon::control` |
+//! | [`sim`] | a simulated hostile network on virtual time | `node` and below |
+
+pub mod addr;
+pub mod cli;
+pub mod crypto;
+pub mod daemon;
+pub mod dataplane;
+pub mod esp;
+pub mod ike;
+pub mod io;
+pub mod node;
+pub mod policy;
+pub mod sim;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The `domicile` program.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! What is protected (SPD) and who may prove to be whom (PAD): RFC 4301 §4.4.
+
+pub mod pad;
+pub mod spd;

@@ -1,0 +1,45 @@
+//! Peer Authorization Database (RFC 4301 §4.4.3): which key or PSK proves which permanent address.
+
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+
+use crate::crypto::secret::Secret;
+
+/// How a peer proves its address.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// A raw Ed25519 public key (RFC 8420, RFC 7670): 32 octets.
+    PublicKey([u8; 32]),
+    /// A secret that both ends hold (RFC 7296 §2.15).
+    Psk(Secret),
+}
+
+/// One peer that may speak to us.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The name that the configuration gives it.
+    pub name: String,
+    /// The permanent address, which is its IKE identity (ID_IPV6_ADDR).
+    pub address: Ipv6Addr,
+    /// What proves that address.
+    pub proof: Proof,
+}
+
+/// All peers, by permanent address.
+#[derive(Clone, Debug, Default)]
+pub struct Pad {
+    peers: HashMap<Ipv6Addr, Peer>,
+}
+
+impl Pad {
+    /// Builds the database; a later entry for the same address replaces an earlier one (the configuration
+    /// check refuses duplicates before this point).
+    pub fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
+        Self { peers: peers.into_iter().map(|peer| (peer.address, peer)).collect() }
+    }
+
+    /// Who may prove this address, if anybody.
+    pub fn find(&self, address: Ipv6Addr) -> Option<&Peer> {
+        self.peers.get(&address)
+    }
+}

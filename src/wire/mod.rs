@@ -1,0 +1,6 @@
+//! Bytes to meaning and back. No clock, no cryptography, no logging, no allocation while parsing.
+//!
+//! Contract: every parser takes a slice of any length and content and returns a typed error instead of
+//! panicking; a view that was checked once never panics afterwards.
+
+pub mod ike;
