@@ -7,6 +7,7 @@
 //! | [`addr`] | address arithmetic: 6to4, a home's subnet plan, special-purpose checks | std |
 //! | [`wire`] | bytes to meaning and back; no clock, no crypto, no logging | `addr` |
 //! | [`crypto`] | wrappers around cryptographic crates; no protocol state | crates |
+//! | [`api`] | the documents that the control socket speaks: what `status` shows | serde |
 //! | [`policy`] | the SPD (what is protected) and the PAD (which key proves which address) | `addr`, `wire`, `crypto` |
 //! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
@@ -18,6 +19,7 @@
 //! | [`sim`] | a simulated hostile network on virtual time | `node` and below |
 
 pub mod addr;
+pub mod api;
 pub mod cli;
 pub mod crypto;
 pub mod daemon;

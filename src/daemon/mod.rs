@@ -1,3 +1,1 @@
 //! The program around the cores: configuration, event loop, control socket, telemetry.
-
-pub mod api;

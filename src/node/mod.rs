@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::Instant;
 
-use crate::daemon::api::{IkeStatus, PeerStatus};
+use crate::api::{IkeStatus, PeerStatus};
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::tables::{Outbound, Publisher};
 use crate::ike;
