@@ -1,6 +1,6 @@
 //! The only composition of the cores: owns them, drains them, publishes tables to the data plane. Still sans-IO.
 //!
-//! Drain `poll_transmit`, `poll_inject`, `poll_event` after every input, then arm a timer for `poll_timeout`.
+//! Drain `poll_transmit`, `poll_inject`, `poll_tun`, `poll_event` after every input, then arm a timer for `poll_timeout`.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
@@ -21,6 +21,8 @@ pub struct PeerConfig {
     /// Where its IKE answers: configured, from a `[[home]]` entry, or derived from the address.
     /// `None`: it can only call us.
     pub endpoint: Option<SocketAddrV4>,
+    /// Bring it up at start and keep it up, instead of waiting for traffic.
+    pub keep_up: bool,
 }
 
 /// Configuration of a node.
@@ -157,6 +159,11 @@ impl Node {
 
     /// The next packet to seal and send.
     pub fn poll_inject(&mut self) -> Option<Inject> {
+        todo!()
+    }
+
+    /// The next packet for the TUN: ICMPv6 errors towards our own applications.
+    pub fn poll_tun(&mut self) -> Option<Vec<u8>> {
         todo!()
     }
 
