@@ -119,6 +119,13 @@ impl IkeSuite {
         }
     }
 
+    /// Octets of SK_ei and of SK_er: key and 4-octet salt (RFC 5282 §7.1, RFC 7634 §2).
+    pub const fn keymat_len(self) -> usize {
+        match self {
+            Self::ChaCha20Poly1305 | Self::Aes256Gcm => 36,
+        }
+    }
+
     /// The name that `status`, logs and the configuration use.
     pub const fn name(self) -> &'static str {
         match self {
