@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn alice_and_bob_of_rfc_7748_agree() {
         let alice =
-            KeyPair::from_scalar(&bytes("77076d0a7318a57d3c16c17251b26645df4c2f92ebc0992ac177fba51db92c2a"));
+            KeyPair::from_scalar(&bytes("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
         let bob =
             KeyPair::from_scalar(&bytes("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"));
         assert_eq!(
