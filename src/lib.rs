@@ -13,7 +13,7 @@
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
 //! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy` |
 //! | [`node`] | the only composition of the cores; still sans-IO | all of the above |
-//! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip` |
+//! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, the interfaces of `dataplane::batch` that it implements |
 //! | [`daemon`] | configuration, event loop, control socket | everything |
 //! | [`cli`] | one file per verb | the request and reply types of `daemon::control` |
 //! | [`sim`] | a simulated hostile network on virtual time | `node` and below |

@@ -15,18 +15,45 @@ pub struct UdpPath {
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An IKE message without its non-ESP marker. `path.local.port()` is 500 or our ESP port.
-    Ike { path: UdpPath, message: Vec<u8> },
-    /// A packet from the TUN that policy wants protected and that has no SA. The packet waits in the node.
-    Acquire { packet: Vec<u8> },
+    /// An IKE message.
+    Ike {
+        /// How it came; `local.port()` is 500 or our ESP port.
+        path: UdpPath,
+        /// The message without its non-ESP marker.
+        message: Vec<u8>,
+    },
+    /// A packet from the TUN that policy wants protected and that has no SA.
+    Acquire {
+        /// The IPv6 packet: it waits in the node.
+        packet: Vec<u8>,
+    },
     /// Authenticated ESP arrived from another address than the one we send to.
-    NewSource { spi: u32, path: UdpPath },
+    NewSource {
+        /// SPI of the inbound SA.
+        spi: u32,
+        /// How it came.
+        path: UdpPath,
+    },
     /// The first authenticated packet arrived on this inbound SA.
-    FirstPacket { spi: u32 },
-    /// An SA passed a soft limit (either direction); told once.
-    SoftLimit { spi: u32 },
+    FirstPacket {
+        /// SPI of the inbound SA.
+        spi: u32,
+    },
+    /// An SA passed a soft limit; told once.
+    SoftLimit {
+        /// SPI of the SA, inbound or outbound.
+        spi: u32,
+    },
     /// An outbound SA stopped: hard limit or sequence numbers used up; told once.
-    Exhausted { spi: u32 },
+    Exhausted {
+        /// SPI of the outbound SA.
+        spi: u32,
+    },
     /// ESP for an SPI that is not ours (after a restart, or hostile); rate-limited by the worker.
-    UnknownSpi { spi: u32, path: UdpPath },
+    UnknownSpi {
+        /// The SPI.
+        spi: u32,
+        /// How it came.
+        path: UdpPath,
+    },
 }

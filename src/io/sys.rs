@@ -1,0 +1,176 @@
+//! Safe forms of the few system calls that the standard library does not have.
+#![expect(unsafe_code, reason = "system calls: each block says why it is sound")]
+#![expect(clippy::disallowed_methods, reason = "the edge of the program reads the clock")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::dataplane::batch::Stop;
+
+/// Time since the first call in this process, never going back: the clock that the workers are given.
+pub fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// A stop signal that also wakes whoever waits in `poll`: an eventfd that is written once and never read.
+#[derive(Clone)]
+pub struct StopEvent {
+    inner: Arc<StopInner>,
+}
+
+struct StopInner {
+    set: AtomicBool,
+    event: File,
+}
+
+impl StopEvent {
+    /// A signal that is not set.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointer is passed.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: `fd` was just returned by the kernel and belongs to nobody else.
+        let event = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self { inner: Arc::new(StopInner { set: AtomicBool::new(false), event }) })
+    }
+}
+
+impl Stop for StopEvent {
+    fn stop(&self) {
+        self.inner.set.store(true, Ordering::Release);
+        // The write can fail only when the counter is full, and then the descriptor is readable anyway.
+        let _ = io::Write::write(&mut &self.inner.event, &1u64.to_ne_bytes());
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.inner.set.load(Ordering::Acquire)
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// There is something to read.
+    Readable,
+    /// The descriptor has an error pending or its device is gone.
+    Broken,
+    /// The stop signal is set.
+    Stopped,
+}
+
+/// Waits until `fd` can be read or `stop` is set.
+pub(super) fn wait_readable(fd: BorrowedFd<'_>, stop: &StopEvent) -> io::Result<Readiness> {
+    let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = [poll(fd.as_raw_fd()), poll(stop.inner.event.as_raw_fd())];
+    loop {
+        // SAFETY: `fds` is an array of two initialised pollfd that outlives the call.
+        match check(unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) }) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let [source, event] = fds;
+    Ok(if event.revents != 0 {
+        Readiness::Stopped
+    } else if source.revents & libc::POLLIN != 0 {
+        Readiness::Readable
+    } else {
+        Readiness::Broken
+    })
+}
+
+/// Makes an open `/dev/net/tun` the device `name`, without packet information in front of packets. The device
+/// must not exist yet and goes when the descriptor is closed.
+pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    // SAFETY: `ifreq` is plain old data, for which all zeroes is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte.cast_signed() as libc::c_char;
+    }
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    request.ifr_ifru.ifru_flags = (flags & 0xffff) as u16 as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives on this stack frame and whose name is
+    // terminated, being shorter than its field.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    Ok(())
+}
+
+/// Sets an integer option of level IPPROTO_IP.
+pub(super) fn set_ip_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_IP, option, value)
+}
+
+/// Asks for socket buffers of this many octets: beyond the system's limit where we may, else as much as it gives.
+/// A smaller buffer only costs packets under load, so that nothing here is an error.
+pub(super) fn set_socket_buffers(fd: BorrowedFd<'_>, octets: usize) {
+    let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
+    for (forced, limited) in
+        [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+    {
+        if set_option(fd, libc::SOL_SOCKET, forced, octets).is_err() {
+            let _ = set_option(fd, libc::SOL_SOCKET, limited, octets);
+        }
+    }
+}
+
+fn set_option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the kernel reads one `c_int`, which lives on this stack frame, and is told its size.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// Turns the -1 of a system call into its error.
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn stop_wakes_every_waiter_at_once() {
+        let stop = StopEvent::new().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let (stop, socket) = (stop.clone(), socket.try_clone().unwrap());
+                std::thread::spawn(move || wait_readable(socket.as_fd(), &stop).unwrap())
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(20));
+        let asked = Instant::now();
+        stop.stop();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Readiness::Stopped);
+        }
+        assert!(stop.is_stopped());
+        assert!(asked.elapsed() < Duration::from_millis(100));
+    }
+}
