@@ -1,4 +1,5 @@
 //! Published vectors through the whole of ESP and of the Encrypted payload.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use domicile::crypto::aead::IkeAead;
 use domicile::crypto::secret::Secret;

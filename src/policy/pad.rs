@@ -43,3 +43,33 @@ impl Pad {
         self.peers.get(&address)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str, address: &str, proof: Proof) -> Peer {
+        Peer { name: name.into(), address: address.parse().unwrap(), proof }
+    }
+
+    #[test]
+    fn an_address_is_proven_by_its_own_entry_alone() {
+        let pad = Pad::new([
+            peer("alice", "2002:c633:6401:1::10", Proof::PublicKey([1; 32])),
+            peer("bob", "2002:c633:6402:1::20", Proof::Psk(Secret::from(&b"horse"[..]))),
+        ]);
+        assert_eq!(pad.find("2002:c633:6401:1::10".parse().unwrap()).unwrap().name, "alice");
+        assert!(matches!(pad.find("2002:c633:6402:1::20".parse().unwrap()).unwrap().proof, Proof::Psk(_)));
+        assert!(pad.find("2002:c633:6402:1::21".parse().unwrap()).is_none());
+        assert!(!format!("{pad:?}").contains("horse"));
+    }
+
+    #[test]
+    fn a_later_entry_replaces_an_earlier_one() {
+        let pad = Pad::new([
+            peer("old", "2002:c633:6401:1::10", Proof::PublicKey([1; 32])),
+            peer("new", "2002:c633:6401:1::10", Proof::PublicKey([2; 32])),
+        ]);
+        assert_eq!(pad.find("2002:c633:6401:1::10".parse().unwrap()).unwrap().name, "new");
+    }
+}
