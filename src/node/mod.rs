@@ -1,182 +1,281 @@
 //! The only composition of the cores: owns them, drains them, publishes tables to the data plane. Still sans-IO.
 //!
-//! Drain `poll_transmit`, `poll_inject`, `poll_tun`, `poll_event` after every input, then arm a timer for `poll_timeout`.
+//! Method families: `handle_*` inputs, commands, `poll_*` outputs. After every input or command drain
+//! `poll_transmit`, `poll_inject`, `poll_tun` and `poll_event`, then arm a timer for `poll_timeout`.
 
-use std::collections::BTreeMap;
+mod acquire;
+mod child;
+mod config;
+mod event;
+mod install;
+mod pair;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::api::{IkeStatus, PeerStatus};
-use crate::dataplane::event::Event as DataEvent;
-use crate::dataplane::tables::{Outbound, Publisher};
-use crate::ike;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
 
-/// What the node is told about a peer besides the PAD.
-#[derive(Clone, Debug)]
-pub struct PeerConfig {
-    /// Name in the configuration.
-    pub name: String,
-    /// Permanent address.
-    pub address: Ipv6Addr,
-    /// Where its IKE answers: configured, from a `[[home]]` entry, or derived from the address.
-    /// `None`: it can only call us.
-    pub endpoint: Option<SocketAddrV4>,
-    /// Bring it up at start and keep it up, instead of waiting for traffic.
-    pub keep_up: bool,
-}
-
-/// Configuration of a node.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// IKE's share: entities, PAD, SPD, suites, lifetimes.
-    pub ike: ike::Config,
-    /// Listed peers.
-    pub peers: Vec<PeerConfig>,
-    /// Our UDP port for IKE and ESP, usually 4500.
-    pub port: u16,
-    /// Largest inner packet.
-    pub mtu: u16,
-}
-
-/// A packet that waited for its SA: to be sealed and sent now.
-pub struct Inject {
-    /// How.
-    pub outbound: Outbound,
-    /// What.
-    pub packet: Vec<u8>,
-}
-
-/// Something that the driver logs or that a waiting request is answered with.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Traffic with this peer can flow.
-    PeerUp { local: Ipv6Addr, remote: Ipv6Addr },
-    /// The last SA with this peer is gone.
-    PeerDown { local: Ipv6Addr, remote: Ipv6Addr, reason: String },
-    /// An attempt failed.
-    PeerFailed { local: Ipv6Addr, remote: Ipv6Addr, error: String },
-    /// A path changed.
-    PathChanged { remote: Ipv6Addr, path: SocketAddrV4 },
-    /// A line for the key log: IKE keys.
-    IkeKeys {
-        spi_i: u64,
-        spi_r: u64,
-        suite: crate::crypto::suite::IkeSuite,
-        sk_ei: crate::crypto::secret::Secret,
-        sk_er: crate::crypto::secret::Secret,
-    },
-    /// For the key log: one direction of a child SA.
-    ChildKeys {
-        source: Ipv4Addr,
-        destination: Ipv4Addr,
-        spi: u32,
-        suite: crate::crypto::suite::EspSuite,
-        key: crate::crypto::secret::Secret,
-    },
-}
-
-/// A running node.
-pub struct Node {}
+use crate::dataplane::event::{Event as DataEvent, UdpPath};
+use crate::dataplane::tables::Publisher;
+use crate::ike::{self, ChildId, IkeId};
+use crate::policy::spd::Action;
+use child::Child;
+pub use config::{Config, PeerConfig};
+pub use event::{Event, Inject};
+use pair::{Attempt, Pair, PairKey};
 
 /// Tells our source address for a destination, from the machine's routes.
 pub type RouteLookup<'a> = &'a dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>;
 
+/// How often SA counters are read, to tell IKE about life and silence.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A running node.
+pub struct Node {
+    config: Config,
+    ike: ike::Endpoint,
+    publisher: Publisher,
+    rng: ChaCha20Rng,
+    pairs: BTreeMap<PairKey, Pair>,
+    children: BTreeMap<ChildId, Child>,
+    /// Which pair an IKE SA joins.
+    ikes: BTreeMap<IkeId, PairKey>,
+    /// Next reading of the counters; armed while there is a child SA.
+    tick: Option<Instant>,
+    drops: BTreeMap<&'static str, u64>,
+    injects: VecDeque<Inject>,
+    tun: VecDeque<Vec<u8>>,
+    events: VecDeque<Event>,
+}
+
 impl Node {
-    /// A fresh node; publishes its policy at once.
+    /// A fresh node; publishes its policy at once. `seed` comes from the system's random source, never twice.
     pub fn new(config: Config, publisher: Publisher, seed: [u8; 32], now: Instant) -> Self {
-        let _ = (config, publisher, seed, now);
-        todo!()
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut ike_seed = [0; 32];
+        rng.fill_bytes(&mut ike_seed);
+        let ike = ike::Endpoint::new(config.ike.clone(), ike_seed, now);
+        let mut node = Self {
+            config,
+            ike,
+            publisher,
+            rng,
+            pairs: BTreeMap::new(),
+            children: BTreeMap::new(),
+            ikes: BTreeMap::new(),
+            tick: None,
+            drops: BTreeMap::new(),
+            injects: VecDeque::new(),
+            tun: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        node.apply_config(now);
+        node
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration. SAs that it no longer allows are closed; a peer that failed may be tried at once.
     pub fn set_config(&mut self, now: Instant, config: Config) {
-        let _ = (now, config);
-        todo!()
+        self.ike.set_config(now, config.ike.clone());
+        self.config = config;
+        for pair in self.pairs.values_mut() {
+            pair.forgive(now);
+        }
+        self.apply_config(now);
+        self.drain(now);
+    }
+
+    fn apply_config(&mut self, now: Instant) {
+        let local: Vec<Ipv6Addr> = self.config.ike.entities.iter().map(|entity| entity.address).collect();
+        self.publisher.set_policy((*self.config.ike.spd).clone(), local);
+        let kept_up: Vec<Ipv6Addr> =
+            self.config.peers.iter().filter(|peer| peer.keep_up).map(|peer| peer.address).collect();
+        for pair in self.pairs.values_mut() {
+            pair.keep_up = false;
+        }
+        for remote in kept_up {
+            if let Some(local) = self.local_for(remote) {
+                self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now)).keep_up = true;
+            }
+        }
     }
 
     /// The data plane told something.
     pub fn handle_data_event(&mut self, now: Instant, event: DataEvent, route: RouteLookup<'_>) {
-        let _ = (now, event, route);
-        todo!()
+        match event {
+            DataEvent::Ike { path, message } => self.ike.handle_datagram(now, path, &message),
+            DataEvent::Acquire { packet } => self.acquire(now, packet, route),
+            DataEvent::NewSource { spi, path } => self.ike.handle_new_source(now, spi, path),
+            DataEvent::FirstPacket { spi } => self.ike.handle_first_packet(now, spi),
+            DataEvent::SoftLimit { spi } | DataEvent::Exhausted { spi } => self.ike.handle_soft_limit(now, spi),
+            DataEvent::UnknownSpi { path, .. } => self.unknown_spi(now, path, route),
+        }
+        self.drain(now);
     }
 
-    /// Time passed.
+    /// Time passed. Harmless when early.
     pub fn handle_timeout(&mut self, now: Instant, route: RouteLookup<'_>) {
-        let _ = (now, route);
-        todo!()
+        self.ike.handle_timeout(now);
+        if self.tick.is_some_and(|tick| tick <= now) {
+            self.read_counters(now);
+            self.tick = (!self.children.is_empty()).then(|| now + TICK);
+        }
+        self.drain(now);
+        let due: Vec<PairKey> =
+            self.pairs.iter().filter(|(_, pair)| pair.wants_attempt(now)).map(|(key, _)| *key).collect();
+        for (local, remote) in due {
+            if let Err(error) = self.start(now, local, remote, route) {
+                self.fail(now, (local, remote), error);
+            }
+        }
+        self.drain(now);
     }
 
     /// IPv4 addresses or routes of the machine changed.
     pub fn handle_local_change(&mut self, now: Instant, route: RouteLookup<'_>) {
-        let _ = (now, route);
-        todo!()
+        self.ike.handle_local_change(now, route);
+        for pair in self.pairs.values_mut() {
+            pair.forgive(now);
+        }
+        self.drain(now);
     }
 
-    /// Brings up an SA with this peer. `Ok(true)`: it is up already.
+    /// Brings up an SA with this peer. `Ok(Some(local))`: it is up already, from that address of ours.
+    /// An error is one sentence.
     pub fn connect(
         &mut self,
         now: Instant,
         remote: Ipv6Addr,
         route: RouteLookup<'_>,
-    ) -> Result<bool, String> {
-        let _ = (now, remote, route);
-        todo!()
+    ) -> Result<Option<Ipv6Addr>, String> {
+        let local = self
+            .local_for(remote)
+            .ok_or_else(|| format!("no [[policy]] protects traffic from an entity of this machine to {remote}"))?;
+        let pair = self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now));
+        if pair.active.is_some() {
+            return Ok(Some(local));
+        }
+        pair.forgive(now);
+        let started = self.start(now, local, remote, route);
+        if let Err(error) = &started {
+            self.fail(now, (local, remote), error.clone());
+        }
+        self.drain(now);
+        started.map(|()| None)
     }
 
     /// Closes every SA with this peer.
     pub fn disconnect(&mut self, now: Instant, remote: Ipv6Addr) {
-        let _ = (now, remote);
-        todo!()
+        for ike in self.ikes_with(remote) {
+            self.ike.close(now, ike);
+        }
+        self.drain(now);
     }
 
     /// Rekeys the child SAs with this peer (`child`), its IKE SA (`ike`), or authenticates anew (`reauth`).
     pub fn rekey(&mut self, now: Instant, remote: Ipv6Addr, what: &str) -> Result<(), String> {
-        let _ = (now, remote, what);
-        todo!()
+        let ikes = self.ikes_with(remote);
+        if ikes.is_empty() {
+            return Err(format!("there is no security association with {remote}: connect first"));
+        }
+        match what {
+            "child" => {
+                let active: Vec<ChildId> = self
+                    .pairs
+                    .iter()
+                    .filter(|((_, to), _)| *to == remote)
+                    .filter_map(|(_, pair)| pair.active)
+                    .collect();
+                for child in active {
+                    self.ike.rekey_child(now, child);
+                }
+            }
+            "ike" => ikes.iter().for_each(|ike| self.ike.rekey_ike(now, *ike)),
+            "reauth" => ikes.iter().for_each(|ike| self.ike.reauthenticate(now, *ike)),
+            other => return Err(format!("cannot rekey '{other}': say child, ike or reauth")),
+        }
+        self.drain(now);
+        Ok(())
     }
 
     /// Says goodbye to every peer.
     pub fn shutdown(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
-    }
-
-    /// Peers and SAs for `status`.
-    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
-        let _ = now;
-        todo!()
-    }
-
-    /// Drops that the node itself counted, by reason.
-    pub fn drops(&self) -> BTreeMap<String, u64> {
-        todo!()
+        for pair in self.pairs.values_mut() {
+            pair.keep_up = false;
+        }
+        self.ike.close_all(now);
+        self.drain(now);
     }
 
     /// The next IKE datagram to send.
     pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
-        todo!()
+        self.ike.poll_transmit()
     }
 
     /// The next packet to seal and send.
     pub fn poll_inject(&mut self) -> Option<Inject> {
-        todo!()
+        self.injects.pop_front()
     }
 
     /// The next packet for the TUN: ICMPv6 errors towards our own applications.
     pub fn poll_tun(&mut self) -> Option<Vec<u8>> {
-        todo!()
+        self.tun.pop_front()
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// When `handle_timeout` wants to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        todo!()
+        let retry =
+            self.pairs.values().filter_map(Pair::next_attempt).min().map(|at| (at, "peer that is kept up"));
+        let tick = self.tick.map(|at| (at, "counters"));
+        [self.ike.poll_timeout(), tick, retry].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+
+    fn peer(&self, remote: Ipv6Addr) -> Option<&PeerConfig> {
+        self.config.peers.iter().find(|peer| peer.address == remote)
+    }
+
+    /// The first of our entities whose traffic to this peer is protected.
+    fn local_for(&self, remote: Ipv6Addr) -> Option<Ipv6Addr> {
+        self.config
+            .ike
+            .entities
+            .iter()
+            .map(|entity| entity.address)
+            .find(|local| matches!(self.config.ike.spd.decide(*local, remote), Action::Protect(_)))
+    }
+
+    fn ikes_with(&self, remote: Ipv6Addr) -> Vec<IkeId> {
+        self.ikes.iter().filter(|(_, (_, to))| *to == remote).map(|(id, _)| *id).collect()
+    }
+
+    /// Starts an attempt. An error is one sentence; the caller records it.
+    fn start(&mut self, now: Instant, local: Ipv6Addr, remote: Ipv6Addr, route: RouteLookup<'_>) -> Result<(), String> {
+        let peer = self.peer(remote).ok_or_else(|| {
+            format!("{remote} is not a configured peer: add it with 'domicile peer add'")
+        })?;
+        let endpoint = peer.endpoint.ok_or_else(|| {
+            format!("peer '{}' has no endpoint: it has to call us, or give it one in its [[peer]] entry", peer.name)
+        })?;
+        let source = route(*endpoint.ip())
+            .ok_or_else(|| format!("this machine has no IPv4 route to {} now", endpoint.ip()))?;
+        let path = UdpPath { local: SocketAddrV4::new(source, self.config.port), remote: endpoint };
+        self.ike.initiate(now, local, remote, path).map_err(|failure| failure.to_string())?;
+        if let Some(pair) = self.pairs.get_mut(&(local, remote)) {
+            pair.attempt = Attempt::Running;
+        }
+        Ok(())
     }
 }
-
-#[allow(dead_code, reason = "replaced with the implementation")]
-fn _types(_: IkeStatus) {}

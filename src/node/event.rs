@@ -1,0 +1,79 @@
+//! What comes out of a node besides datagrams.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::crypto::secret::Secret;
+use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::dataplane::event::UdpPath;
+use crate::dataplane::tables::Outbound;
+
+/// A packet that waited for its SA: to be sealed and sent now.
+pub struct Inject {
+    /// How.
+    pub outbound: Outbound,
+    /// What.
+    pub packet: Vec<u8>,
+}
+
+/// Something that the driver logs, or that a waiting request is answered with.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Traffic with this peer can flow.
+    PeerUp {
+        /// Our permanent address.
+        local: Ipv6Addr,
+        /// The peer's permanent address.
+        remote: Ipv6Addr,
+    },
+    /// The last SA with this peer is gone.
+    PeerDown {
+        /// Our permanent address.
+        local: Ipv6Addr,
+        /// The peer's permanent address.
+        remote: Ipv6Addr,
+        /// Why, in words.
+        reason: String,
+    },
+    /// An attempt failed.
+    PeerFailed {
+        /// Our permanent address.
+        local: Ipv6Addr,
+        /// The peer's permanent address.
+        remote: Ipv6Addr,
+        /// Why, in one sentence.
+        error: String,
+    },
+    /// The SAs with this peer travel another way now.
+    PathChanged {
+        /// The peer's permanent address.
+        remote: Ipv6Addr,
+        /// The new path.
+        path: UdpPath,
+    },
+    /// For the key log: what decrypts the messages of an IKE SA.
+    IkeKeys {
+        /// Initiator's SPI.
+        spi_i: u64,
+        /// Responder's SPI.
+        spi_r: u64,
+        /// AEAD.
+        suite: IkeSuite,
+        /// Key and salt, initiator to responder.
+        sk_ei: Secret,
+        /// Key and salt, responder to initiator.
+        sk_er: Secret,
+    },
+    /// For the key log: one direction of a child SA.
+    ChildKeys {
+        /// Outer source.
+        source: Ipv4Addr,
+        /// Outer destination.
+        destination: Ipv4Addr,
+        /// SPI on the wire.
+        spi: u32,
+        /// Cipher suite.
+        suite: EspSuite,
+        /// Key and salt.
+        key: Secret,
+    },
+}

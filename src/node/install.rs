@@ -1,0 +1,230 @@
+//! What IKE agreed on becomes tables of the data plane.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand_core::Rng;
+
+use super::child::Child;
+use super::pair::{Pair, PairKey};
+use super::{Event, Inject, Node, TICK};
+use crate::dataplane::event::UdpPath;
+use crate::esp::{InboundSa, Limits, OutboundSa, SaParams};
+use crate::ike::{self, ChildId, ChildSa, CloseReason, IkeId};
+
+impl Node {
+    /// Acts on everything that IKE has to tell.
+    pub(super) fn drain(&mut self, now: Instant) {
+        while let Some(event) = self.ike.poll_event() {
+            match event {
+                ike::Event::IkeEstablished(info) => {
+                    self.ikes.insert(info.id, (info.local, info.remote));
+                    self.adopt_children(info.id, (info.local, info.remote));
+                }
+                ike::Event::ChildReady(child) => self.install(now, *child),
+                ike::Event::ChildSend(id) => self.send_on(id),
+                ike::Event::ChildClosed { id, reason } => self.remove(now, id, &reason),
+                ike::Event::PathChanged { ike, path } => self.move_to(ike, path),
+                ike::Event::IkeClosed { id, local, remote, reason } => {
+                    self.ikes.remove(&id);
+                    self.ike_closed(now, id, (local, remote), &reason);
+                }
+                ike::Event::InitiationFailed { local, remote, failure } => {
+                    self.fail(now, (local, remote), failure.to_string());
+                }
+                ike::Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er } => {
+                    self.events.push_back(Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er });
+                }
+            }
+        }
+        if self.tick.is_none() && !self.children.is_empty() {
+            self.tick = Some(now + TICK);
+        }
+    }
+
+    /// Inbound first, so that the peer's first packet finds its SA; then outbound, if it is time to send.
+    fn install(&mut self, now: Instant, sa: ChildSa) {
+        let limits = self.limits();
+        let params = |spi, key| SaParams {
+            spi,
+            local: sa.local,
+            remote: sa.remote,
+            suite: sa.suite,
+            esn: sa.esn,
+            key,
+            limits,
+        };
+        let halves = (
+            InboundSa::new(params(sa.spi_in, sa.key_in.clone())),
+            OutboundSa::new(params(sa.spi_out, sa.key_out.clone())),
+        );
+        let (Some(inbound), Some(outbound)) = halves else {
+            tracing::error!(spi = sa.spi_in, "IKE agreed on keys of the wrong length: the child SA is not installed");
+            return;
+        };
+        self.log_keys(&sa);
+        let inbound = Arc::new(inbound);
+        self.publisher.install_inbound(Arc::clone(&inbound));
+        let key = (sa.local, sa.remote);
+        let child = Child {
+            ike: sa.ike,
+            pair: key,
+            inbound,
+            outbound: Arc::new(outbound),
+            path: sa.path,
+            installed: now,
+            seen_in: 0,
+            seen_out: 0,
+        };
+        self.children.insert(sa.id, child);
+        let pair = self.pairs.entry(key).or_insert_with(|| Pair::new(now));
+        pair.installed.push(sa.id);
+        if sa.send_now || pair.active.is_none() {
+            self.send_on(sa.id);
+        }
+    }
+
+    /// Sends on this child from now on, beginning with whatever waited.
+    fn send_on(&mut self, id: ChildId) {
+        let Some(child) = self.children.get(&id) else { return };
+        let (local, remote) = child.pair;
+        let outbound = child.outbound_entry(self.config.mtu);
+        self.publisher.set_outbound(local, remote, outbound.clone());
+        let Some(pair) = self.pairs.get_mut(&child.pair) else { return };
+        let was_down = pair.active.replace(id).is_none();
+        pair.succeeded();
+        for packet in pair.take_waiting() {
+            self.injects.push_back(Inject { outbound: outbound.clone(), packet });
+        }
+        if was_down {
+            self.events.push_back(Event::PeerUp { local, remote });
+        }
+    }
+
+    fn remove(&mut self, now: Instant, id: ChildId, reason: &CloseReason) {
+        let Some(child) = self.children.remove(&id) else { return };
+        self.publisher.remove_inbound(child.inbound.params().spi);
+        let key = child.pair;
+        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        pair.installed.retain(|other| *other != id);
+        if pair.active == Some(id) {
+            pair.active = None;
+            match pair.installed.last().copied() {
+                Some(next) => self.send_on(next),
+                None => {
+                    pair.lost(now);
+                    self.publisher.remove_outbound(key.0, key.1);
+                    self.events.push_back(Event::PeerDown {
+                        local: key.0,
+                        remote: key.1,
+                        reason: describe(reason),
+                    });
+                }
+            }
+        }
+        if self.pairs.get(&key).is_some_and(Pair::is_forgotten) {
+            self.pairs.remove(&key);
+        }
+    }
+
+    fn move_to(&mut self, ike: IkeId, path: UdpPath) {
+        let mut moved = None;
+        for (id, child) in self.children.iter_mut().filter(|(_, child)| child.ike == ike) {
+            child.path = path;
+            let (local, remote) = child.pair;
+            if self.pairs.get(&child.pair).and_then(|pair| pair.active) == Some(*id) {
+                self.publisher.set_outbound(local, remote, child.outbound_entry(self.config.mtu));
+            }
+            moved = Some(remote);
+        }
+        if let Some(remote) = moved {
+            self.events.push_back(Event::PathChanged { remote, path });
+        }
+    }
+
+    /// After an IKE rekey the children belong to the new SA; the old one is closed without closing them.
+    fn adopt_children(&mut self, heir: IkeId, key: PairKey) {
+        let ikes = &self.ikes;
+        for child in self.children.values_mut().filter(|child| child.pair == key) {
+            if !ikes.contains_key(&child.ike) {
+                child.ike = heir;
+            }
+        }
+    }
+
+    fn ike_closed(&mut self, now: Instant, id: IkeId, key: PairKey, reason: &CloseReason) {
+        let heir = self.ikes.iter().rev().find(|(_, pair)| **pair == key).map(|(heir, _)| *heir);
+        match heir {
+            Some(heir) => self.adopt_children(heir, key),
+            None => {
+                let orphans: Vec<ChildId> =
+                    self.children.iter().filter(|(_, child)| child.ike == id).map(|(child, _)| *child).collect();
+                for child in orphans {
+                    self.remove(now, child, reason);
+                }
+            }
+        }
+    }
+
+    /// Limits by traffic: the soft one is shortened by chance so that both ends seldom rekey at once, the hard one
+    /// lies an eighth above the configured value.
+    fn limits(&mut self) -> Limits {
+        let lifetimes = self.config.ike.lifetimes;
+        let chance = self.rng.next_u32();
+        let soften = |limit: u64| {
+            if limit == u64::MAX {
+                return limit;
+            }
+            let per_mille = (lifetimes.jitter.clamp(0.0, 0.5) * 1000.0) as u64;
+            let cut = u64::from(chance) * per_mille / u64::from(u32::MAX);
+            limit.saturating_sub(limit / 1000 * cut).max(1)
+        };
+        Limits {
+            soft_bytes: soften(lifetimes.child_bytes),
+            soft_packets: soften(lifetimes.child_packets),
+            hard_bytes: lifetimes.child_bytes.saturating_add(lifetimes.child_bytes / 8),
+            hard_packets: lifetimes.child_packets.saturating_add(lifetimes.child_packets / 8).max(2),
+        }
+    }
+
+    fn log_keys(&mut self, sa: &ChildSa) {
+        if !self.config.ike.keylog {
+            return;
+        }
+        let (here, there) = (*sa.path.local.ip(), *sa.path.remote.ip());
+        let directions = [
+            (there, here, sa.spi_in, sa.key_in.clone()),
+            (here, there, sa.spi_out, sa.key_out.clone()),
+        ];
+        for (source, destination, spi, key) in directions {
+            self.events.push_back(Event::ChildKeys { source, destination, spi, suite: sa.suite, key });
+        }
+    }
+
+    /// Tells IKE which SAs lived and which were sent on since the last reading.
+    pub(super) fn read_counters(&mut self, now: Instant) {
+        for child in self.children.values_mut() {
+            let (received, sent) = (child.inbound.packets(), child.outbound.packets());
+            if received != child.seen_in {
+                child.seen_in = received;
+                self.ike.handle_traffic(now, child.inbound.params().spi);
+            }
+            if sent != child.seen_out {
+                child.seen_out = sent;
+                self.ike.handle_sent(now, child.outbound.params().spi);
+            }
+        }
+    }
+}
+
+fn describe(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::Local => "closed here".to_owned(),
+        CloseReason::Peer => "the peer closed it".to_owned(),
+        CloseReason::Replaced => "replaced by a newer one".to_owned(),
+        CloseReason::DeadPeer => "the peer stopped answering".to_owned(),
+        CloseReason::Expired => "its lifetime ended".to_owned(),
+        CloseReason::InitialContact => "the peer restarted".to_owned(),
+        CloseReason::Failed(failure) => failure.to_string(),
+    }
+}
