@@ -4,9 +4,29 @@
 //! order, after every input. It reads no clock, opens no socket and asks nobody for randomness: `now` and a seed
 //! are passed in.
 
+mod auth;
+mod auth_data;
+mod child;
 pub mod config;
+mod context;
+mod cookie;
 pub mod endpoint;
 pub mod event;
+mod fragment;
+mod inform;
+mod init;
+mod lifetime;
+mod message;
+mod mobike;
+mod nat;
+mod proposal;
+mod rekey;
+mod sa;
+mod select;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod window;
 
 pub use config::{Config, Lifetimes, LocalEntity};
 pub use endpoint::Endpoint;

@@ -3,8 +3,15 @@
 //! Parsing is bounded by the datagram: no count or length in a message makes us allocate more than a small
 //! multiple of the bytes that arrived.
 
+mod build;
+mod error;
+mod parse;
 pub mod payload;
+mod reader;
 
+pub use build::{encode_message, encode_payloads};
+pub use error::ParseError;
+pub use parse::{HEADER_LEN, RawPayload, RawPayloads, parse_payloads};
 pub use payload::*;
 
 /// Exchange types (RFC 7296 §3.1).

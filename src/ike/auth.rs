@@ -1,0 +1,243 @@
+//! IKE_AUTH (RFC 7296 §1.2, §2.15, §2.16): both ends prove their permanent address and agree on the first child SA.
+
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use super::auth_data::SignedOctets;
+use super::child::ChildOffer;
+use super::context::{Context, Deferred};
+use super::event::{CloseReason, Failure};
+use super::inform::{error, find, first_error};
+use super::init::{HANDSHAKE_TRIES, HalfOpen};
+use super::nat;
+use super::sa::{Phase, Sa};
+use super::timer::Timer;
+use super::window::{LONGEST_HANDSHAKE, Task, Want};
+use crate::dataplane::event::UdpPath;
+use crate::policy::pad::Peer;
+use crate::wire::ike::{Identification, Payload, exchange, notify_type as nt};
+
+/// A refused SA answers retransmissions for this long.
+const REFUSED_LIFETIME: Duration = Duration::from_secs(10);
+
+/// What an initiator keeps until the IKE_AUTH response.
+pub(super) struct AuthSent {
+    nonce_i: Vec<u8>,
+    nonce_r: Vec<u8>,
+    /// The IKE_SA_INIT response, which the responder signs.
+    response: Vec<u8>,
+    offer: ChildOffer,
+}
+
+/// What an IKE_AUTH message must have.
+struct AuthPayloads<'a> {
+    id: &'a Identification,
+    method: u8,
+    data: &'a [u8],
+}
+
+impl<'a> AuthPayloads<'a> {
+    fn find(payloads: &'a [Payload], of_initiator: bool) -> Option<Self> {
+        let id = payloads.iter().find_map(|payload| match payload {
+            Payload::IdInitiator(id) if of_initiator => Some(id),
+            Payload::IdResponder(id) if !of_initiator => Some(id),
+            _ => None,
+        })?;
+        let (method, data) = payloads.iter().find_map(|payload| match payload {
+            Payload::Auth { method, data } => Some((*method, data.as_slice())),
+            _ => None,
+        })?;
+        Some(Self { id, method, data })
+    }
+}
+
+impl Sa {
+    /// Initiator: the first protected request.
+    pub(super) fn send_auth(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        request: Vec<u8>,
+        nonce_i: Vec<u8>,
+        response: Vec<u8>,
+        nonce_r: Vec<u8>,
+    ) {
+        let id = Identification::from_address(self.local);
+        let proof = ctx.config.pad.find(self.remote).map(|peer| peer.proof.clone());
+        let key = ctx.entity(self.local).map(|entity| entity.signing_key.clone());
+        let auth = match (&proof, &key, &self.keys) {
+            (Some(proof), Some(key), Some(keys)) => {
+                let signed =
+                    SignedOctets { message: &request, nonce: &nonce_r, sk_p: &keys.material.sk_pi, id: &id };
+                signed.prove(proof, key)
+            }
+            _ => None,
+        };
+        let Some(auth) = auth else {
+            self.end(ctx, CloseReason::Failed(Failure::UnknownPeer(self.remote)));
+            return;
+        };
+        let mut payloads = vec![Payload::IdInitiator(id)];
+        if self.replaces.is_none() && ctx.contacted.insert((self.local, self.remote)) {
+            payloads.push(nat::status(nt::INITIAL_CONTACT, Vec::new()));
+        }
+        payloads.push(Payload::IdResponder(Identification::from_address(self.remote)));
+        payloads.push(auth);
+        let offer = ChildOffer::new(ctx, self, false);
+        payloads.extend(offer.payloads(ctx, self, &[]));
+        payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
+        self.request(ctx, now, exchange::IKE_AUTH, &payloads, Task::Auth);
+        if let Some(out) = self.window.outstanding.as_mut() {
+            out.tries = HANDSHAKE_TRIES;
+            out.longest = LONGEST_HANDSHAKE;
+        }
+        self.phase = Phase::AuthSent(Box::new(AuthSent { nonce_i, nonce_r, response, offer }));
+    }
+
+    /// Initiator: the responder's proof. The response is protected, but by keys that nobody has proven yet.
+    pub(super) fn handle_auth_response(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+        let Phase::AuthSent(sent) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
+        let refused = first_error(payloads);
+        let Some(auth) = AuthPayloads::find(payloads, false) else {
+            let failure = match refused {
+                Some(nt::AUTHENTICATION_FAILED) => Failure::Authentication(
+                    "the peer refuses our proof (AUTHENTICATION_FAILED): compare keys, PSK and addresses on both ends"
+                        .to_owned(),
+                ),
+                Some(kind) => Failure::Notify(kind),
+                None => Failure::Protocol("IKE_AUTH response without AUTH".to_owned()),
+            };
+            sent.offer.abandon(ctx);
+            self.end(ctx, CloseReason::Failed(failure));
+            return;
+        };
+        let verdict = self.verify_responder(ctx, &sent, &auth);
+        self.path = path;
+        if let Err(why) = verdict {
+            sent.offer.abandon(ctx);
+            // The responder believes in this SA: tell it (RFC 7296 §2.21.2).
+            self.phase = Phase::Established { since: now, authenticated: now };
+            self.refuse_peer(ctx, now, why);
+            return;
+        }
+        self.peer.mobike = find(payloads, nt::MOBIKE_SUPPORTED).is_some();
+        self.establish(ctx, now, now);
+        ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact: false });
+        let keys = (sent.nonce_i.as_slice(), sent.nonce_r.as_slice());
+        match sent.offer.accept(ctx, now, self, payloads, None, keys, None) {
+            Ok(_) => {}
+            Err(failure) => {
+                let failure = match refused {
+                    Some(nt::TS_UNACCEPTABLE) => Failure::SelectorsRefused,
+                    Some(nt::NO_PROPOSAL_CHOSEN) => Failure::NoProposalChosen,
+                    Some(kind) => Failure::Notify(kind),
+                    None => failure,
+                };
+                ctx.emit(super::Event::InitiationFailed { local: self.local, remote: self.remote, failure });
+                self.window.want_first(Want::DeleteIke(CloseReason::Local));
+            }
+        }
+    }
+
+    fn verify_responder(&self, ctx: &Context, sent: &AuthSent, auth: &AuthPayloads<'_>) -> Result<(), String> {
+        if auth.id.address() != Some(self.remote) {
+            return Err(format!("the peer says that it is {:?}, not {}", auth.id.address(), self.remote));
+        }
+        let peer = ctx.config.pad.find(self.remote).ok_or_else(|| format!("{} is no longer a peer", self.remote))?;
+        let keys = self.keys.as_ref().ok_or_else(|| "no keys".to_owned())?;
+        let signed = SignedOctets {
+            message: &sent.response,
+            nonce: &sent.nonce_i,
+            sk_p: &keys.material.sk_pr,
+            id: auth.id,
+        };
+        signed.verify(&peer.proof, auth.method, auth.data).map_err(str::to_owned)
+    }
+
+    fn refuse_peer(&mut self, ctx: &mut Context, now: Instant, why: String) {
+        let (local, remote) = (self.local, self.remote);
+        let failure = Failure::Authentication(why);
+        ctx.emit(super::Event::InitiationFailed { local, remote, failure });
+        self.window.want_first(Want::Refuse(nt::AUTHENTICATION_FAILED));
+        self.timers.set(Timer::Hard, now + REFUSED_LIFETIME);
+        self.pump(ctx, now);
+    }
+
+    /// Responder: the initiator's proof and the first child SA.
+    pub(super) fn handle_auth_request(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+        let Phase::HalfOpen(half) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
+        let (peer, local) = match self.verify_initiator(ctx, &half, payloads) {
+            Ok(proven) => proven,
+            Err(why) => {
+                tracing::debug!(from = %path.remote, why, "IKE_AUTH refused");
+                self.respond(ctx, path, exchange::IKE_AUTH, &[error(nt::AUTHENTICATION_FAILED)]);
+                self.timers.set(Timer::HalfOpen, now + REFUSED_LIFETIME);
+                return;
+            }
+        };
+        self.local = local;
+        self.remote = peer.address;
+        self.path = path;
+        let id = Identification::from_address(local);
+        let key = ctx.entity(local).map(|entity| entity.signing_key.clone());
+        let auth = match (&self.keys, &key) {
+            (Some(keys), Some(key)) => {
+                let signed = SignedOctets {
+                    message: &half.response,
+                    nonce: &half.nonce_i,
+                    sk_p: &keys.material.sk_pr,
+                    id: &id,
+                };
+                signed.prove(&peer.proof, key)
+            }
+            _ => None,
+        };
+        let Some(auth) = auth else { return };
+        self.peer.mobike = find(payloads, nt::MOBIKE_SUPPORTED).is_some();
+        self.timers.stop(Timer::HalfOpen);
+        self.establish(ctx, now, now);
+        let initial_contact = find(payloads, nt::INITIAL_CONTACT).is_some();
+        ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact });
+        let mut reply = vec![Payload::IdResponder(id), auth];
+        let nonces = (half.nonce_i.as_slice(), half.nonce_r.as_slice());
+        match self.accept_child(ctx, now, payloads, nonces, None) {
+            Ok((_, child)) => reply.extend(child),
+            Err(kind) => reply.push(error(kind)),
+        }
+        if self.peer.mobike {
+            reply.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
+        }
+        self.respond(ctx, path, exchange::IKE_AUTH, &reply);
+    }
+
+    /// Who is it, whom does it want, and is it proven?
+    fn verify_initiator(
+        &self,
+        ctx: &Context,
+        half: &HalfOpen,
+        payloads: &[Payload],
+    ) -> Result<(Peer, Ipv6Addr), &'static str> {
+        let auth = AuthPayloads::find(payloads, true).ok_or("no IDi or no AUTH payload")?;
+        let address = auth.id.address().ok_or("the identity is not an IPv6 address")?;
+        let peer = ctx.config.pad.find(address).ok_or("the identity is not a configured peer")?;
+        let named = payloads.iter().find_map(|payload| match payload {
+            Payload::IdResponder(id) => Some(id.address()),
+            _ => None,
+        });
+        let local = match (named, ctx.config.entities.as_slice()) {
+            (Some(Some(wanted)), entities) => entities.iter().find(|entity| entity.address == wanted),
+            (None, [sole]) => Some(sole),
+            (Some(None) | None, _) => None,
+        };
+        let local = local.ok_or("IDr names no entity of this machine")?.address;
+        let keys = self.keys.as_ref().ok_or("no keys")?;
+        let signed = SignedOctets {
+            message: &half.request,
+            nonce: &half.nonce_r,
+            sk_p: &keys.material.sk_pi,
+            id: auth.id,
+        };
+        signed.verify(&peer.proof, auth.method, auth.data)?;
+        Ok((peer.clone(), local))
+    }
+}

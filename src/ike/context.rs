@@ -1,0 +1,170 @@
+//! What every IKE SA of an endpoint shares: configuration, randomness, queues, SPIs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
+
+use super::config::{Config, LocalEntity};
+use super::cookie::CookieJar;
+use super::event::{ChildId, CloseReason, Event, IkeId, Transmit};
+use super::sa::Sa;
+use crate::crypto::secret::Secret;
+use crate::crypto::suite::EspSuite;
+use crate::dataplane::event::UdpPath;
+use crate::policy::spd::{Action, Services};
+
+/// Late packets still find the inbound half of a deleted child SA for this long.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Something that one SA asks of the endpoint.
+pub(super) enum Deferred {
+    /// A new IKE SA takes part from now on.
+    Add(Box<Sa>),
+    /// This SA was authenticated; `initial_contact`: the peer says that it has no other.
+    Established { id: IkeId, initial_contact: bool },
+    /// This SA ends.
+    Remove { id: IkeId, reason: CloseReason },
+    /// Authenticate anew over this path; the old SA goes when the new one is up.
+    Replace { id: IkeId, path: UdpPath },
+}
+
+/// The shared part of an endpoint.
+pub(super) struct Context {
+    pub(super) config: Config,
+    pub(super) rng: ChaCha20Rng,
+    pub(super) cookies: CookieJar,
+    pub(super) transmits: VecDeque<Transmit>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) deferred: VecDeque<Deferred>,
+    /// Whose inbound child SPI this is.
+    pub(super) inbound: HashMap<u32, IkeId>,
+    /// Whose outbound child SPI this is. Peers choose these, so two may collide; the last one wins, which costs
+    /// the other a liveness check at most.
+    pub(super) outbound: HashMap<u32, IkeId>,
+    /// Deleted children that still drain.
+    pub(super) draining: BTreeMap<(Instant, ChildId), (u32, CloseReason)>,
+    /// Pairs that got INITIAL_CONTACT from us.
+    pub(super) contacted: BTreeSet<(Ipv6Addr, Ipv6Addr)>,
+    next_ike: u64,
+    next_child: u64,
+}
+
+impl Context {
+    pub(super) fn new(config: Config, mut rng: ChaCha20Rng, now: Instant) -> Self {
+        let cookies = CookieJar::new(now, random_secret(&mut rng));
+        Self {
+            config,
+            rng,
+            cookies,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            deferred: VecDeque::new(),
+            inbound: HashMap::new(),
+            outbound: HashMap::new(),
+            draining: BTreeMap::new(),
+            contacted: BTreeSet::new(),
+            next_ike: 1,
+            next_child: 1,
+        }
+    }
+
+    pub(super) fn next_ike_id(&mut self) -> IkeId {
+        self.next_ike += 1;
+        IkeId(self.next_ike)
+    }
+
+    pub(super) fn next_child_id(&mut self) -> ChildId {
+        self.next_child += 1;
+        ChildId(self.next_child)
+    }
+
+    pub(super) fn rotate_cookies(&mut self, now: Instant) {
+        let rng = &mut self.rng;
+        self.cookies.rotate(now, || random_secret(rng));
+    }
+
+    pub(super) fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// A nonce of 32 octets: at least half the key size of the PRF and at least 128 bits (RFC 7296 §2.10).
+    pub(super) fn nonce(&mut self) -> Vec<u8> {
+        self.random::<32>().to_vec()
+    }
+
+    /// An IKE SPI: random, never zero.
+    pub(super) fn ike_spi(&mut self) -> u64 {
+        self.rng.next_u64().max(1)
+    }
+
+    /// An SPI to receive ESP on: random, at least 256 (RFC 4303 §2.1), first nibble not 6 (that is IPv6 on our port),
+    /// unique in this process. It stays reserved for `owner` until its child is closed.
+    pub(super) fn reserve_spi(&mut self, owner: IkeId) -> u32 {
+        loop {
+            let spi = self.rng.next_u32();
+            if spi >= 256 && spi >> 28 != 6 && !self.inbound.contains_key(&spi) {
+                self.inbound.insert(spi, owner);
+                return spi;
+            }
+        }
+    }
+
+    /// A duration shortened by chance.
+    pub(super) fn jittered(&mut self, duration: Duration) -> Duration {
+        let share = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
+        let cut = self.config.lifetimes.jitter.clamp(0.0, 0.5) * share;
+        duration.mul_f64(1.0 - cut)
+    }
+
+    /// A random duration below `limit`.
+    pub(super) fn chance(&mut self, limit: Duration) -> Duration {
+        limit.mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX))
+    }
+
+    pub(super) fn entity(&self, address: Ipv6Addr) -> Option<&LocalEntity> {
+        self.config.entities.iter().find(|entity| entity.address == address)
+    }
+
+    /// The suites that policy allows between two entities; none at all when it does not protect their traffic.
+    pub(super) fn esp_suites(&self, local: Ipv6Addr, remote: Ipv6Addr) -> Vec<EspSuite> {
+        match self.config.spd.decide(local, remote) {
+            Action::Protect(Services::Confidentiality) => {
+                self.config.esp_suites.iter().copied().filter(|suite| suite.is_confidential()).collect()
+            }
+            Action::Protect(Services::IntegrityOnly) => vec![EspSuite::NullHmacSha256],
+            Action::Discard | Action::Bypass => Vec::new(),
+        }
+    }
+
+    pub(super) fn send(&mut self, path: UdpPath, datagrams: &[Vec<u8>]) {
+        for message in datagrams {
+            self.transmits.push_back(Transmit { path, message: message.clone(), keepalive: false });
+        }
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// The child was deleted: its inbound half stays for a little while.
+    pub(super) fn drain_child(&mut self, now: Instant, id: ChildId, spi_in: u32, reason: CloseReason) {
+        self.draining.insert((now + DRAIN, id), (spi_in, reason));
+    }
+
+    /// The child is gone at once.
+    pub(super) fn close_child(&mut self, id: ChildId, spi_in: u32, reason: CloseReason) {
+        self.inbound.remove(&spi_in);
+        self.emit(Event::ChildClosed { id, reason });
+    }
+}
+
+fn random_secret(rng: &mut ChaCha20Rng) -> Secret {
+    let mut bytes = [0; 32];
+    rng.fill_bytes(&mut bytes);
+    Secret::from(&bytes[..])
+}

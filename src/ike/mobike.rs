@@ -1,0 +1,158 @@
+//! Moving an IKE SA and its children to other addresses: MOBIKE (RFC 4555), NAT mappings that change (RFC 7296 §2.23),
+//! and probes of an address from which authentic ESP came.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use super::context::{Context, Deferred};
+use super::event::Event;
+use super::inform::find;
+use super::nat;
+use super::sa::Sa;
+use super::timer::Timer;
+use super::window::{Task, Want};
+use crate::dataplane::event::UdpPath;
+use crate::wire::ike::{Payload, exchange, notify_type as nt};
+
+/// One probe of a new address in this time: hints can be forged by replay, probes cost a datagram.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// Where a responder that floats is answered from.
+const IKE_PORT: u16 = 500;
+
+impl Sa {
+    /// All children go this way from now on.
+    pub(super) fn move_to(&mut self, ctx: &mut Context, path: UdpPath) {
+        if self.path != path {
+            self.path = path;
+            ctx.emit(Event::PathChanged { ike: self.id, path });
+        }
+    }
+
+    /// Without MOBIKE the peer behind a NAT is followed to wherever its authentic requests come from
+    /// (RFC 7296 §2.23); we must not be behind one ourselves.
+    pub(super) fn follow(&mut self, ctx: &mut Context, path: UdpPath) {
+        if !self.peer.mobike && self.peer.nat_remote && !self.peer.nat_local && path.local.port() != IKE_PORT {
+            self.move_to(ctx, path);
+        }
+    }
+
+    /// Our own addresses changed.
+    pub(super) fn local_changed(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        route: &dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>,
+    ) {
+        let Some(source) = route(*self.path.remote.ip()) else { return };
+        if source == *self.path.local.ip() {
+            return;
+        }
+        let mut path = self.path;
+        path.local.set_ip(source);
+        if !self.is_established() {
+            // A handshake goes on from the new address: its retransmissions take this path.
+            self.path = path;
+            return;
+        }
+        if self.peer.mobike && self.initiator {
+            self.move_to(ctx, path);
+            self.window.want_first(Want::UpdateAddresses);
+            self.hasten(ctx, now);
+            self.pump(ctx, now);
+        } else {
+            ctx.deferred.push_back(Deferred::Replace { id: self.id, path });
+        }
+    }
+
+    /// A request under way is repeated at once over the new path.
+    fn hasten(&mut self, ctx: &mut Context, now: Instant) {
+        if let Some(out) = self.window.outstanding.as_mut() {
+            ctx.send(self.path, &out.datagrams);
+            out.next = now + out.interval;
+        }
+    }
+
+    pub(super) fn begin_update(&mut self, ctx: &mut Context, now: Instant) {
+        let mut payloads = vec![nat::status(nt::UPDATE_SA_ADDRESSES, Vec::new())];
+        payloads.extend(nat::payloads(self.spi_i, self.spi_r, self.path.remote, ctx.random()));
+        self.request(ctx, now, exchange::INFORMATIONAL, &payloads, Task::UpdateAddresses);
+    }
+
+    /// What an INFORMATIONAL request asks for besides deletes: COOKIE2 comes back as it is (RFC 4555 §3.7), NAT
+    /// detection is answered with what we see (§3.8).
+    pub(super) fn answer_mobike(&self, payloads: &[Payload], path: UdpPath) -> Vec<Payload> {
+        let mut answer = Vec::new();
+        if let Some(cookie) = find(payloads, nt::COOKIE2).filter(|notify| (8..=64).contains(&notify.data.len())) {
+            answer.push(nat::status(nt::COOKIE2, cookie.data.clone()));
+        }
+        if find(payloads, nt::NAT_DETECTION_DESTINATION_IP).is_some() {
+            let destination = nat::hash(self.spi_i, self.spi_r, path.remote);
+            let source = nat::hash(self.spi_i, self.spi_r, path.local).map(|octet| !octet);
+            answer.push(nat::status(nt::NAT_DETECTION_SOURCE_IP, source.to_vec()));
+            answer.push(nat::status(nt::NAT_DETECTION_DESTINATION_IP, destination.to_vec()));
+        }
+        answer
+    }
+
+    /// The initiator moved (RFC 4555 §3.5): check that it really is there before ESP follows (§3.7).
+    pub(super) fn follow_mobike(&mut self, ctx: &mut Context, now: Instant, payloads: &[Payload], path: UdpPath) {
+        let moves = find(payloads, nt::UPDATE_SA_ADDRESSES).is_some() && self.peer.mobike && !self.initiator;
+        if moves && path != self.path {
+            self.window.want_first(Want::Probe(path));
+            self.pump(ctx, now);
+        }
+    }
+
+    /// Authentic ESP came from another address than the one we send to.
+    pub(super) fn new_source(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
+        let recent = self.probed.is_some_and(|at| now < at + PROBE_PAUSE);
+        if !self.is_established() || path == self.path || recent {
+            return;
+        }
+        self.window.want_first(Want::Probe(path));
+        self.pump(ctx, now);
+    }
+
+    pub(super) fn begin_probe(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
+        if path == self.path {
+            return;
+        }
+        self.probed = Some(now);
+        let cookie = ctx.random::<16>().to_vec();
+        let payloads = [nat::status(nt::COOKIE2, cookie.clone())];
+        self.request(ctx, now, exchange::INFORMATIONAL, &payloads, Task::Probe { path, cookie });
+    }
+
+    /// The probed address answered, from there or (after retransmission) from the old one, which then stays.
+    pub(super) fn handle_probe_answer(
+        &mut self,
+        ctx: &mut Context,
+        path: UdpPath,
+        probed: UdpPath,
+        cookie: &[u8],
+        payloads: &[Payload],
+    ) {
+        let proven = find(payloads, nt::COOKIE2).is_some_and(|notify| notify.data == cookie)
+            // Peers without MOBIKE do not return the cookie; the answer itself is authentic and fresh.
+            || !self.peer.mobike;
+        if proven && path.remote == probed.remote {
+            self.move_to(ctx, probed);
+        }
+    }
+
+    /// How the peer sees us now; a change means that our NAT's mapping changed (RFC 4555 §3.8).
+    pub(super) fn handle_nat_answer(&mut self, payloads: &[Payload]) {
+        let Some(seen) = find(payloads, nt::NAT_DETECTION_DESTINATION_IP) else { return };
+        let before = self.seen_as.replace(seen.data.clone());
+        if before.is_some_and(|before| before != seen.data) && self.peer.mobike && self.initiator {
+            self.window.want_first(Want::UpdateAddresses);
+        }
+    }
+
+    /// Keeps the NAT's mapping open.
+    pub(super) fn keep_alive(&mut self, ctx: &mut Context, now: Instant) {
+        let path = self.path;
+        ctx.transmits.push_back(super::Transmit { path, message: vec![0xff], keepalive: true });
+        self.timers.set(Timer::Keepalive, now + ctx.config.lifetimes.nat_keepalive);
+    }
+}

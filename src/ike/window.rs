@@ -1,0 +1,151 @@
+//! Message IDs, retransmission and the response cache (RFC 7296 §2.1 – §2.3): a window of one in each direction.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::child::ChildTask;
+use super::event::{ChildId, CloseReason};
+use super::fragment::Reassembly;
+use super::rekey::RekeyTask;
+use crate::dataplane::event::UdpPath;
+
+/// Factor between retransmissions, in tenths.
+const BACKOFF_TENTHS: u32 = 18;
+/// Longest pause between retransmissions.
+const LONGEST: Duration = Duration::from_secs(10);
+/// Longest pause while a peer is not known to be there: it may start any moment.
+pub(super) const LONGEST_HANDSHAKE: Duration = Duration::from_secs(4);
+/// Requests of our own that wait for the window.
+const MAX_QUEUE: usize = 16;
+
+/// An exchange that we want to start when the window is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Another child SA, because there is none.
+    Child,
+    /// Replace a child SA.
+    RekeyChild(ChildId),
+    /// Delete a child SA.
+    DeleteChild(ChildId, CloseReason),
+    /// Replace the IKE SA.
+    RekeyIke,
+    /// Delete the IKE SA.
+    DeleteIke(CloseReason),
+    /// Ask whether the peer is alive.
+    Liveness,
+    /// Ask the peer at another address (COOKIE2), and move there if it answers.
+    Probe(UdpPath),
+    /// Tell our new address (RFC 4555 §3.5).
+    UpdateAddresses,
+    /// Tell why we leave after a response that we could not accept (RFC 7296 §2.21.2).
+    Refuse(u16),
+}
+
+/// What an exchange under way is about.
+pub(super) enum Task {
+    Init,
+    Auth,
+    Child(Box<ChildTask>),
+    RekeyIke(Box<RekeyTask>),
+    DeleteChild(ChildId, u32, CloseReason),
+    DeleteIke(CloseReason),
+    Liveness,
+    Probe { path: UdpPath, cookie: Vec<u8> },
+    UpdateAddresses,
+    Refuse,
+}
+
+/// A request of ours without response.
+pub(super) struct Outstanding {
+    pub(super) id: u32,
+    pub(super) task: Task,
+    pub(super) datagrams: Vec<Vec<u8>>,
+    pub(super) first_sent: Instant,
+    pub(super) sent: u32,
+    pub(super) next: Instant,
+    pub(super) interval: Duration,
+    pub(super) longest: Duration,
+    pub(super) tries: u32,
+}
+
+impl Outstanding {
+    pub(super) fn new(now: Instant, id: u32, task: Task, datagrams: Vec<Vec<u8>>, first: Duration, tries: u32) -> Self {
+        Self {
+            id,
+            task,
+            datagrams,
+            first_sent: now,
+            sent: 1,
+            next: now + first,
+            interval: first,
+            longest: LONGEST,
+            tries,
+        }
+    }
+
+    /// It is time: counts another transmission. False when there were enough.
+    pub(super) fn again(&mut self, now: Instant) -> bool {
+        if self.sent > self.tries {
+            return false;
+        }
+        self.sent += 1;
+        self.interval = (self.interval * BACKOFF_TENTHS / 10).min(self.longest);
+        self.next = now + self.interval;
+        true
+    }
+
+    /// Somebody, unauthenticated, says that the peer is gone: find out soon, but find out.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        const SOON: Duration = Duration::from_millis(150);
+        const REMAINING: u32 = 3;
+        if self.tries > self.sent + REMAINING {
+            self.tries = self.sent + REMAINING;
+            self.longest = SOON;
+            self.next = self.next.min(now + SOON);
+        }
+    }
+}
+
+/// Both directions of one IKE SA.
+#[derive(Default)]
+pub(super) struct Window {
+    /// ID of our next request.
+    pub(super) next_id: u32,
+    pub(super) outstanding: Option<Outstanding>,
+    queue: VecDeque<Want>,
+    /// ID of the peer's next request.
+    pub(super) expected: u32,
+    /// The last response, for retransmitted requests: byte for byte the same (RFC 7296 §2.1).
+    pub(super) cached: Option<(u32, Vec<Vec<u8>>)>,
+    pub(super) reassembly: Reassembly,
+}
+
+impl Window {
+    /// Queues an exchange unless the same one waits already.
+    pub(super) fn want(&mut self, want: Want) {
+        if self.queue.len() < MAX_QUEUE && !self.queue.contains(&want) {
+            self.queue.push_back(want);
+        }
+    }
+
+    /// Queues an exchange before all others.
+    pub(super) fn want_first(&mut self, want: Want) {
+        self.queue.retain(|other| *other != want);
+        self.queue.push_front(want);
+    }
+
+    /// The next exchange, when the window is free.
+    pub(super) fn next_want(&mut self) -> Option<Want> {
+        if self.outstanding.is_some() { None } else { self.queue.pop_front() }
+    }
+
+    /// Is there one like this, waiting?
+    pub(super) fn wants(&self, test: impl Fn(&Want) -> bool) -> bool {
+        self.queue.iter().any(test)
+    }
+
+    /// Nothing more is wanted.
+    pub(super) fn forget_wants(&mut self) {
+        self.queue.clear();
+    }
+}
