@@ -95,7 +95,13 @@ impl Sa {
     }
 
     /// Initiator: the responder's proof. The response is protected, but by keys that nobody has proven yet.
-    pub(super) fn handle_auth_response(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+    pub(super) fn handle_auth_response(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        payloads: &[Payload],
+    ) {
         let Phase::AuthSent(sent) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
         let refused = first_error(payloads);
         let Some(auth) = AuthPayloads::find(payloads, false) else {
@@ -139,11 +145,17 @@ impl Sa {
         }
     }
 
-    fn verify_responder(&self, ctx: &Context, sent: &AuthSent, auth: &AuthPayloads<'_>) -> Result<(), String> {
+    fn verify_responder(
+        &self,
+        ctx: &Context,
+        sent: &AuthSent,
+        auth: &AuthPayloads<'_>,
+    ) -> Result<(), String> {
         if auth.id.address() != Some(self.remote) {
             return Err(format!("the peer says that it is {:?}, not {}", auth.id.address(), self.remote));
         }
-        let peer = ctx.config.pad.find(self.remote).ok_or_else(|| format!("{} is no longer a peer", self.remote))?;
+        let peer =
+            ctx.config.pad.find(self.remote).ok_or_else(|| format!("{} is no longer a peer", self.remote))?;
         let keys = self.keys.as_ref().ok_or_else(|| "no keys".to_owned())?;
         let signed = SignedOctets {
             message: &sent.response,
@@ -164,7 +176,13 @@ impl Sa {
     }
 
     /// Responder: the initiator's proof and the first child SA.
-    pub(super) fn handle_auth_request(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+    pub(super) fn handle_auth_request(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        payloads: &[Payload],
+    ) {
         let Phase::HalfOpen(half) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
         let (peer, local) = match self.verify_initiator(ctx, &half, payloads) {
             Ok(proven) => proven,

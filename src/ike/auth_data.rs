@@ -55,8 +55,11 @@ impl SignedOctets<'_> {
                 proven.then_some(()).ok_or("the pre-shared key is another one at the other end")
             }
             Proof::PublicKey(key) if method == METHOD_SIGNATURE => {
-                let signature = data.strip_prefix(&ED25519).ok_or("the peer signs with another algorithm than Ed25519")?;
-                let key = PublicKey::from_bytes(key).map_err(|_| "the public key listed for the peer is not valid")?;
+                let signature = data
+                    .strip_prefix(&ED25519)
+                    .ok_or("the peer signs with another algorithm than Ed25519")?;
+                let key = PublicKey::from_bytes(key)
+                    .map_err(|_| "the public key listed for the peer is not valid")?;
                 let proven = self.with(|parts| key.verify(&parts.concat(), signature));
                 proven.then_some(()).ok_or("the peer's signature does not match the public key listed for it")
             }

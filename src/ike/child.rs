@@ -107,7 +107,8 @@ impl ChildOffer {
         loser: Option<bool>,
     ) -> Result<ChildId, Failure> {
         let protocol = |what: &str| Failure::Protocol(what.to_owned());
-        let parts = ChildPayloads::find(payloads).ok_or_else(|| protocol("answer without SA or selectors"))?;
+        let parts =
+            ChildPayloads::find(payloads).ok_or_else(|| protocol("answer without SA or selectors"))?;
         let pfs = if self.kex.is_some() { Pfs::WhenOffered } else { Pfs::Never };
         let choice = choose_child(parts.proposals, &self.suites, ctx.config.esn, pfs, true)
             .ok_or_else(|| protocol("the answer is not what was offered"))?;
@@ -122,7 +123,8 @@ impl ChildOffer {
             (Some(_), false) => return Err(protocol("the answer leaves out the key exchange")),
             (None, _) => None,
         };
-        let keymat = sa.keymat(choice.suite, shared.as_ref(), nonce_i, nonce_r).ok_or_else(|| protocol("no keys"))?;
+        let keymat =
+            sa.keymat(choice.suite, shared.as_ref(), nonce_i, nonce_r).ok_or_else(|| protocol("no keys"))?;
         let made = Made {
             spis: (self.spi_in, choice.spi),
             suite: choice.suite,
@@ -154,9 +156,16 @@ impl<'a> ChildPayloads<'a> {
                 Payload::TsInitiator(selectors) => ts_i = Some(selectors.as_slice()),
                 Payload::TsResponder(selectors) => ts_r = Some(selectors.as_slice()),
                 Payload::KeyExchange { group, data } => exchange = Some((*group, data.as_slice())),
-                Payload::IdInitiator(_) | Payload::IdResponder(_) | Payload::Certificate { .. }
-                | Payload::CertificateRequest { .. } | Payload::Auth { .. } | Payload::Nonce(_) | Payload::Notify(_)
-                | Payload::Delete(_) | Payload::VendorId(_) | Payload::Other { .. } => {}
+                Payload::IdInitiator(_)
+                | Payload::IdResponder(_)
+                | Payload::Certificate { .. }
+                | Payload::CertificateRequest { .. }
+                | Payload::Auth { .. }
+                | Payload::Nonce(_)
+                | Payload::Notify(_)
+                | Payload::Delete(_)
+                | Payload::VendorId(_)
+                | Payload::Other { .. } => {}
             }
         }
         Some(Self {
@@ -192,7 +201,13 @@ pub(super) fn nonce(payloads: &[Payload]) -> Option<&[u8]> {
 
 impl Sa {
     /// Key material: initiator's, responder's (of the exchange).
-    fn keymat(&self, suite: EspSuite, shared: Option<&Secret>, ni: &[u8], nr: &[u8]) -> Option<(Secret, Secret)> {
+    fn keymat(
+        &self,
+        suite: EspSuite,
+        shared: Option<&Secret>,
+        ni: &[u8],
+        nr: &[u8],
+    ) -> Option<(Secret, Secret)> {
         let keys = child_keys(suite, &self.keys.as_ref()?.material.sk_d, shared, ni, nr).ok()?;
         Some((keys.initiator, keys.responder))
     }
@@ -251,11 +266,15 @@ impl Sa {
             tracing::debug!("the peer prefers transport mode; tunnel mode is what we do");
         }
         let suites = ctx.esp_suites(self.local, self.remote);
-        if suites.is_empty() || !select::covers(parts.ts_i, self.remote) || !select::covers(parts.ts_r, self.local) {
+        if suites.is_empty()
+            || !select::covers(parts.ts_i, self.remote)
+            || !select::covers(parts.ts_r, self.local)
+        {
             return Err(nt::TS_UNACCEPTABLE);
         }
         let pfs = if create.is_some() { Pfs::WhenOffered } else { Pfs::Never };
-        let choice = choose_child(parts.proposals, &suites, ctx.config.esn, pfs, false).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
+        let choice = choose_child(parts.proposals, &suites, ctx.config.esn, pfs, false)
+            .ok_or(nt::NO_PROPOSAL_CHOSEN)?;
         let mut middle = Vec::new();
         if create.is_some() {
             middle.push(Payload::Nonce(nonce_r.to_vec()));
@@ -323,7 +342,13 @@ impl Sa {
     }
 
     /// Our request was answered.
-    pub(super) fn handle_child_response(&mut self, ctx: &mut Context, now: Instant, task: ChildTask, payloads: &[Payload]) {
+    pub(super) fn handle_child_response(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        task: ChildTask,
+        payloads: &[Payload],
+    ) {
         let Some(nonce_r) = nonce(payloads) else {
             task.offer.abandon(ctx);
             self.child_refused(ctx, now, &task, first_error(payloads));
@@ -369,7 +394,8 @@ impl Sa {
                 if old.is_none() {
                     self.retry(ctx, now, Want::Child);
                 } else {
-                    let delay = std::time::Duration::from_millis(500) + ctx.chance(std::time::Duration::from_millis(1500));
+                    let delay = std::time::Duration::from_millis(500)
+                        + ctx.chance(std::time::Duration::from_millis(1500));
                     if let Some(child) = task.old.and_then(|old| self.children.get_mut(&old)) {
                         child.rekey_at = now + delay;
                     }
@@ -399,7 +425,13 @@ impl Sa {
     }
 
     /// The peer asks for a child SA, or replaces one, or the IKE SA itself.
-    pub(super) fn handle_create_child(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+    pub(super) fn handle_create_child(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        payloads: &[Payload],
+    ) {
         let is_ike = payloads.iter().any(|payload| {
             matches!(payload, Payload::Sa(proposals) if proposals.iter().any(|proposal| proposal.protocol == 1))
         });
@@ -417,11 +449,18 @@ impl Sa {
         self.respond(ctx, path, exchange::CREATE_CHILD_SA, &reply);
     }
 
-    fn answer_child(&mut self, ctx: &mut Context, now: Instant, payloads: &[Payload]) -> Result<Vec<Payload>, u16> {
+    fn answer_child(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        payloads: &[Payload],
+    ) -> Result<Vec<Payload>, u16> {
         // RFC 7296 §2.25.2: not while the IKE SA is being rekeyed or closed by us.
-        let busy = self.window.outstanding.as_ref().is_some_and(|out| {
-            matches!(out.task, Task::RekeyIke(_) | Task::DeleteIke(_) | Task::Refuse)
-        });
+        let busy = self
+            .window
+            .outstanding
+            .as_ref()
+            .is_some_and(|out| matches!(out.task, Task::RekeyIke(_) | Task::DeleteIke(_) | Task::Refuse));
         if busy {
             return Err(nt::TEMPORARY_FAILURE);
         }

@@ -190,7 +190,13 @@ impl Endpoint {
     }
 
     /// Starts (or finds) an IKE SA with one child between these two entities.
-    pub fn initiate(&mut self, now: Instant, local: Ipv6Addr, remote: Ipv6Addr, path: UdpPath) -> Result<IkeId, Failure> {
+    pub fn initiate(
+        &mut self,
+        now: Instant,
+        local: Ipv6Addr,
+        remote: Ipv6Addr,
+        path: UdpPath,
+    ) -> Result<IkeId, Failure> {
         if self.ctx.entity(local).is_none() {
             return Err(Failure::UnknownPeer(local));
         }
@@ -330,7 +336,9 @@ impl Endpoint {
         let Some(old) = self.sas.get(&id) else { return };
         let (local, remote) = (old.local, old.remote);
         let under_way = self.sas.values().any(|sa| {
-            sa.local == local && sa.remote == remote && matches!(sa.phase, Phase::InitSent(_) | Phase::AuthSent(_))
+            sa.local == local
+                && sa.remote == remote
+                && matches!(sa.phase, Phase::InitSent(_) | Phase::AuthSent(_))
         });
         if under_way || self.ctx.config.pad.find(remote).is_none() {
             return;
@@ -358,7 +366,9 @@ impl Endpoint {
             .sas
             .values()
             .filter(|other| other.local == sa.local && other.remote == sa.remote)
-            .flat_map(|other| other.children.values().filter(|child| child.awaits_use).map(|child| (other.id, child.spi_in)))
+            .flat_map(|other| {
+                other.children.values().filter(|child| child.awaits_use).map(|child| (other.id, child.spi_in))
+            })
             .collect();
         for (heir, spi_in) in heirs {
             if let Some(heir) = self.sas.get_mut(&heir) {
@@ -389,7 +399,7 @@ impl Endpoint {
 
 fn still_allowed(old: &Config, ctx: &Context, sa: &Sa) -> bool {
     let same_proof = match (old.pad.find(sa.remote), ctx.config.pad.find(sa.remote)) {
-        (Some(before), Some(after)) => before.proof == after.proof,
+        (Some(before), Some(after)) => before.proof.is_same(&after.proof),
         (None, _) | (_, None) => false,
     };
     same_proof && ctx.entity(sa.local).is_some() && !ctx.esp_suites(sa.local, sa.remote).is_empty()

@@ -34,7 +34,13 @@ pub(super) fn first_error(payloads: &[Payload]) -> Option<u16> {
 }
 
 impl Sa {
-    pub(super) fn handle_informational(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+    pub(super) fn handle_informational(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        payloads: &[Payload],
+    ) {
         let deletes = payloads.iter().filter_map(|payload| match payload {
             Payload::Delete(delete) => Some(delete),
             _ => None,
@@ -45,7 +51,9 @@ impl Sa {
         for delete in deletes {
             match delete.protocol {
                 PROTOCOL_IKE => gone = true,
-                PROTOCOL_ESP => paired.extend(delete.spis.iter().filter_map(|spi| self.delete_of(ctx, now, *spi))),
+                PROTOCOL_ESP => {
+                    paired.extend(delete.spis.iter().filter_map(|spi| self.delete_of(ctx, now, *spi)))
+                }
                 _ => {}
             }
         }
@@ -79,9 +87,11 @@ impl Sa {
             waiting.into_iter().for_each(|spi_in| self.child_used(ctx, spi_in));
         }
         ctx.outbound.remove(&child.spi_out);
-        let crossed = self.window.outstanding.as_ref().is_some_and(|out| {
-            matches!(out.task, Task::DeleteChild(other, ..) if other == id)
-        });
+        let crossed = self
+            .window
+            .outstanding
+            .as_ref()
+            .is_some_and(|out| matches!(out.task, Task::DeleteChild(other, ..) if other == id));
         if crossed {
             // Our own exchange still completes and closes it.
             return None;
@@ -91,7 +101,13 @@ impl Sa {
         Some(child.spi_in)
     }
 
-    pub(super) fn begin_delete_child(&mut self, ctx: &mut Context, now: Instant, id: ChildId, reason: CloseReason) {
+    pub(super) fn begin_delete_child(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        id: ChildId,
+        reason: CloseReason,
+    ) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.deleting = true;
         let spi_in = child.spi_in;
@@ -100,7 +116,14 @@ impl Sa {
     }
 
     /// The peer confirmed our DELETE.
-    pub(super) fn child_deleted(&mut self, ctx: &mut Context, now: Instant, id: ChildId, spi_in: u32, reason: CloseReason) {
+    pub(super) fn child_deleted(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        id: ChildId,
+        spi_in: u32,
+        reason: CloseReason,
+    ) {
         if let Some(child) = self.children.remove(&id) {
             ctx.outbound.remove(&child.spi_out);
         }

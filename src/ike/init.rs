@@ -64,9 +64,17 @@ impl<'a> InitPayloads<'a> {
                 Payload::Sa(offer) => proposals = Some(offer.as_slice()),
                 Payload::KeyExchange { group, data } => exchange = Some((*group, data.as_slice())),
                 Payload::Nonce(data) => nonce = Some(data.as_slice()),
-                Payload::IdInitiator(_) | Payload::IdResponder(_) | Payload::Certificate { .. }
-                | Payload::CertificateRequest { .. } | Payload::Auth { .. } | Payload::Notify(_) | Payload::Delete(_)
-                | Payload::VendorId(_) | Payload::TsInitiator(_) | Payload::TsResponder(_) | Payload::Other { .. } => {}
+                Payload::IdInitiator(_)
+                | Payload::IdResponder(_)
+                | Payload::Certificate { .. }
+                | Payload::CertificateRequest { .. }
+                | Payload::Auth { .. }
+                | Payload::Notify(_)
+                | Payload::Delete(_)
+                | Payload::VendorId(_)
+                | Payload::TsInitiator(_)
+                | Payload::TsResponder(_)
+                | Payload::Other { .. } => {}
             }
         }
         let (group, public) = exchange?;
@@ -193,11 +201,15 @@ impl Sa {
         }
         let Some(init) = InitPayloads::find(&payloads) else { return };
         let choice = choose_ike(init.proposals, &ctx.config.ike_suites, true);
-        let (Some(choice), GROUP_X25519, true) = (choice, init.group, header.responder_spi != 0) else { return };
+        let (Some(choice), GROUP_X25519, true) = (choice, init.group, header.responder_spi != 0) else {
+            return;
+        };
         let Phase::InitSent(sent) = &self.phase else { return };
         let Ok(shared) = sent.kex.agree(init.public) else { return };
         let seed = skeyseed(&sent.nonce, init.nonce, &shared);
-        let Ok(material) = ike_keys(choice.suite, &seed, &sent.nonce, init.nonce, self.spi_i, header.responder_spi) else {
+        let Ok(material) =
+            ike_keys(choice.suite, &seed, &sent.nonce, init.nonce, self.spi_i, header.responder_spi)
+        else {
             return;
         };
         let Some(protection) = Protection::new(choice.suite, &material, true) else { return };
@@ -212,7 +224,9 @@ impl Sa {
 
     fn restart_init(&mut self, ctx: &mut Context, now: Instant, cookie: Option<Vec<u8>>) {
         let Phase::InitSent(mut init) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
-        if init.restarts >= MAX_RESTARTS || cookie.as_ref().is_some_and(|cookie| cookie.is_empty() || cookie.len() > 64) {
+        if init.restarts >= MAX_RESTARTS
+            || cookie.as_ref().is_some_and(|cookie| cookie.is_empty() || cookie.len() > 64)
+        {
             self.phase = Phase::InitSent(init);
             return;
         }

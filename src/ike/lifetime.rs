@@ -18,8 +18,12 @@ const REKEY_AGAIN: Duration = Duration::from_secs(10);
 impl Endpoint {
     /// Time passed. Harmless when early.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let due: Vec<IkeId> =
-            self.sas.values().filter(|sa| sa.next_timeout().is_some_and(|(at, _)| at <= now)).map(|sa| sa.id).collect();
+        let due: Vec<IkeId> = self
+            .sas
+            .values()
+            .filter(|sa| sa.next_timeout().is_some_and(|(at, _)| at <= now))
+            .map(|sa| sa.id)
+            .collect();
         for id in due {
             self.with(now, id, |sa, ctx| sa.handle_timeout(ctx, now));
         }
@@ -38,7 +42,8 @@ impl Endpoint {
     /// An SA was authenticated. Are there others between the same two entities?
     pub(super) fn established(&mut self, now: Instant, id: IkeId, initial_contact: bool) {
         let Some(new) = self.sas.get(&id) else { return };
-        let (pair, created, initiator, replaces) = ((new.local, new.remote), new.created, new.initiator, new.replaces);
+        let (pair, created, initiator, replaces) =
+            ((new.local, new.remote), new.created, new.initiator, new.replaces);
         let others: Vec<(IkeId, bool, Instant)> = self
             .sas
             .values()
@@ -69,9 +74,11 @@ impl Sa {
     /// The earliest deadline and its reason.
     pub(super) fn next_timeout(&self) -> Option<(Instant, &'static str)> {
         let retransmit = self.window.outstanding.as_ref().map(|out| (out.next, "IKE retransmission"));
-        let children = self.children.values().filter(|child| child.replaced_by.is_none() && !child.deleting).flat_map(
-            |child| [(child.rekey_at, "child SA rekey"), (child.hard_at, "end of child SA")],
-        );
+        let children = self
+            .children
+            .values()
+            .filter(|child| child.replaced_by.is_none() && !child.deleting)
+            .flat_map(|child| [(child.rekey_at, "child SA rekey"), (child.hard_at, "end of child SA")]);
         let alive = self.is_established();
         [self.timers.next(), retransmit]
             .into_iter()
@@ -84,7 +91,9 @@ impl Sa {
         self.retransmit(ctx, now);
         while let Some(timer) = self.timers.expired(now) {
             match timer {
-                Timer::HalfOpen => ctx.deferred.push_back(Deferred::Remove { id: self.id, reason: CloseReason::Expired }),
+                Timer::HalfOpen => {
+                    ctx.deferred.push_back(Deferred::Remove { id: self.id, reason: CloseReason::Expired })
+                }
                 Timer::Rekey => self.window.want(Want::RekeyIke),
                 Timer::Reauth => ctx.deferred.push_back(Deferred::Replace { id: self.id, path: self.path }),
                 Timer::Hard => self.expire(ctx, now),

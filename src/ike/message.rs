@@ -10,7 +10,9 @@
 use crate::crypto::aead::IkeAead;
 use crate::crypto::prf::IkeKeys;
 use crate::crypto::suite::IkeSuite;
-use crate::wire::ike::{HEADER_LEN, Header, ParseError, Payload, RawPayloads, encode_payloads, payload_type as pt};
+use crate::wire::ike::{
+    HEADER_LEN, Header, ParseError, Payload, RawPayloads, encode_payloads, payload_type as pt,
+};
 
 const GENERIC: usize = 4;
 const FRAGMENT: usize = 4;
@@ -51,11 +53,17 @@ impl Protection {
     }
 
     /// Seals payloads into one datagram, or into several when the message would exceed `limit` octets.
-    pub(super) fn seal(&mut self, header: Header, payloads: &[Payload], limit: Option<usize>) -> Vec<Vec<u8>> {
+    pub(super) fn seal(
+        &mut self,
+        header: Header,
+        payloads: &[Payload],
+        limit: Option<usize>,
+    ) -> Vec<Vec<u8>> {
         let mut chain = Vec::new();
         let first = encode_payloads(payloads, &mut chain);
         let whole = HEADER_LEN + GENERIC + IV + chain.len() + 1 + TAG;
-        let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(HEADER_LEN + GENERIC + FRAGMENT + IV + 1 + TAG));
+        let room = limit
+            .map_or(usize::MAX, |limit| limit.saturating_sub(HEADER_LEN + GENERIC + FRAGMENT + IV + 1 + TAG));
         if limit.is_none_or(|limit| whole <= limit) || room == 0 {
             return self.seal_one(header, first, None, chain).into_iter().collect();
         }
@@ -69,7 +77,13 @@ impl Protection {
             .collect()
     }
 
-    fn seal_one(&mut self, mut header: Header, first: u8, part: Option<(u16, u16)>, mut plain: Vec<u8>) -> Option<Vec<u8>> {
+    fn seal_one(
+        &mut self,
+        mut header: Header,
+        first: u8,
+        part: Option<(u16, u16)>,
+        mut plain: Vec<u8>,
+    ) -> Option<Vec<u8>> {
         plain.push(0);
         let extra = if part.is_some() { FRAGMENT } else { 0 };
         let payload_len = GENERIC + extra + IV + plain.len() + TAG;

@@ -31,7 +31,8 @@ impl Sa {
     /// Without MOBIKE the peer behind a NAT is followed to wherever its authentic requests come from
     /// (RFC 7296 §2.23); we must not be behind one ourselves.
     pub(super) fn follow(&mut self, ctx: &mut Context, path: UdpPath) {
-        if !self.peer.mobike && self.peer.nat_remote && !self.peer.nat_local && path.local.port() != IKE_PORT {
+        if !self.peer.mobike && self.peer.nat_remote && !self.peer.nat_local && path.local.port() != IKE_PORT
+        {
             self.move_to(ctx, path);
         }
     }
@@ -82,7 +83,9 @@ impl Sa {
     /// detection is answered with what we see (§3.8).
     pub(super) fn answer_mobike(&self, payloads: &[Payload], path: UdpPath) -> Vec<Payload> {
         let mut answer = Vec::new();
-        if let Some(cookie) = find(payloads, nt::COOKIE2).filter(|notify| (8..=64).contains(&notify.data.len())) {
+        if let Some(cookie) =
+            find(payloads, nt::COOKIE2).filter(|notify| (8..=64).contains(&notify.data.len()))
+        {
             answer.push(nat::status(nt::COOKIE2, cookie.data.clone()));
         }
         if find(payloads, nt::NAT_DETECTION_DESTINATION_IP).is_some() {
@@ -95,7 +98,13 @@ impl Sa {
     }
 
     /// The initiator moved (RFC 4555 §3.5): check that it really is there before ESP follows (§3.7).
-    pub(super) fn follow_mobike(&mut self, ctx: &mut Context, now: Instant, payloads: &[Payload], path: UdpPath) {
+    pub(super) fn follow_mobike(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        payloads: &[Payload],
+        path: UdpPath,
+    ) {
         let moves = find(payloads, nt::UPDATE_SA_ADDRESSES).is_some() && self.peer.mobike && !self.initiator;
         if moves && path != self.path {
             self.window.want_first(Want::Probe(path));

@@ -21,8 +21,10 @@ fn transform(kind: u8, id: u16, key_length: Option<u16>) -> Transform {
 
 /// An offer for an IKE SA: one proposal with every AEAD, so that the responder chooses by its own order too.
 pub(super) fn offer_ike(suites: &[IkeSuite], spi: Option<u64>) -> Vec<Proposal> {
-    let mut transforms: Vec<Transform> =
-        suites.iter().map(|suite| transform(ENCR, suite.encryption_id(), suite.key_length_attribute())).collect();
+    let mut transforms: Vec<Transform> = suites
+        .iter()
+        .map(|suite| transform(ENCR, suite.encryption_id(), suite.key_length_attribute()))
+        .collect();
     transforms.push(transform(PRF, PRF_HMAC_SHA2_256, None));
     transforms.push(transform(KE, GROUP_X25519, None));
     vec![ike_proposal(1, spi, transforms)]
@@ -102,13 +104,19 @@ pub(super) fn offer_child(suites: &[EspSuite], spi: u32, esn: bool, pfs: bool) -
         group(|suite| suite.is_confidential() && suite.iv_len() != 0),
         group(|suite| !suite.is_confidential()),
     ];
-    (1..).zip(groups.iter().filter(|group| !group.is_empty())).map(|(number, group)| child_proposal(number, group, spi, esn, pfs)).collect()
+    (1..)
+        .zip(groups.iter().filter(|group| !group.is_empty()))
+        .map(|(number, group)| child_proposal(number, group, spi, esn, pfs))
+        .collect()
 }
 
 fn child_proposal(number: u8, suites: &[EspSuite], spi: u32, esn: bool, pfs: bool) -> Proposal {
-    let mut transforms: Vec<Transform> =
-        suites.iter().map(|suite| transform(ENCR, suite.encryption_id(), suite.key_length_attribute())).collect();
-    transforms.extend(suites.iter().filter_map(|suite| suite.integrity_id()).map(|id| transform(INTEG, id, None)));
+    let mut transforms: Vec<Transform> = suites
+        .iter()
+        .map(|suite| transform(ENCR, suite.encryption_id(), suite.key_length_attribute()))
+        .collect();
+    transforms
+        .extend(suites.iter().filter_map(|suite| suite.integrity_id()).map(|id| transform(INTEG, id, None)));
     if pfs {
         transforms.push(transform(KE, GROUP_X25519, None));
     }
@@ -170,9 +178,13 @@ pub(super) fn choose_child(
 }
 
 fn fit_child(proposal: &Proposal, suite: EspSuite, esn: bool, pfs: Pfs, exact: bool) -> Option<ChildChoice> {
-    let has = |kind: u8, id: u16, key_length: Option<u16>| proposal.transforms.contains(&transform(kind, id, key_length));
+    let has = |kind: u8, id: u16, key_length: Option<u16>| {
+        proposal.transforms.contains(&transform(kind, id, key_length))
+    };
     let offers = |kind: u8| proposal.transforms.iter().any(|transform| transform.kind == kind);
-    if !has(ENCR, suite.encryption_id(), suite.key_length_attribute()) || !only_types(proposal, &[ENCR, INTEG, KE, ESN]) {
+    if !has(ENCR, suite.encryption_id(), suite.key_length_attribute())
+        || !only_types(proposal, &[ENCR, INTEG, KE, ESN])
+    {
         return None;
     }
     match suite.integrity_id() {

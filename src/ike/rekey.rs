@@ -120,7 +120,13 @@ impl Sa {
     }
 
     /// The peer rekeys the IKE SA.
-    pub(super) fn handle_rekey_request(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
+    pub(super) fn handle_rekey_request(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        payloads: &[Payload],
+    ) {
         let reply = match self.answer_rekey(ctx, now, payloads) {
             Ok(reply) => reply,
             Err(nt::INVALID_KE_PAYLOAD) => {
@@ -131,7 +137,12 @@ impl Sa {
         self.respond(ctx, path, exchange::CREATE_CHILD_SA, &reply);
     }
 
-    fn answer_rekey(&mut self, ctx: &mut Context, now: Instant, payloads: &[Payload]) -> Result<Vec<Payload>, u16> {
+    fn answer_rekey(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        payloads: &[Payload],
+    ) -> Result<Vec<Payload>, u16> {
         // RFC 7296 §2.25.2: not while a child exchange of ours is open, nor while we close the SA.
         let busy = self.window.outstanding.as_ref().is_some_and(|out| {
             matches!(out.task, Task::Child(_) | Task::DeleteChild(..) | Task::DeleteIke(_) | Task::Refuse)
@@ -174,7 +185,13 @@ impl Sa {
     }
 
     /// Our rekey was answered.
-    pub(super) fn handle_rekey_response(&mut self, ctx: &mut Context, now: Instant, task: RekeyTask, payloads: &[Payload]) {
+    pub(super) fn handle_rekey_response(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        task: RekeyTask,
+        payloads: &[Payload],
+    ) {
         let heir = self.read_rekey_answer(ctx, now, &task, payloads);
         match (heir, task.collision) {
             (Ok((ours, lowest)), Some((theirs, their_lowest))) => {

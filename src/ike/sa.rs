@@ -143,12 +143,20 @@ impl Sa {
     }
 
     fn protect(&mut self, ctx: &Context, header: Header, payloads: &[Payload]) -> Vec<Vec<u8>> {
-        let limit = self.peer.fragments.then(|| ctx.config.fragment_size.saturating_sub(ENCAPSULATION).max(256));
+        let limit =
+            self.peer.fragments.then(|| ctx.config.fragment_size.saturating_sub(ENCAPSULATION).max(256));
         self.keys.as_mut().map_or_else(Vec::new, |keys| keys.protection.seal(header, payloads, limit))
     }
 
     /// Starts an exchange of ours.
-    pub(super) fn request(&mut self, ctx: &mut Context, now: Instant, exchange: u8, payloads: &[Payload], task: Task) {
+    pub(super) fn request(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        exchange: u8,
+        payloads: &[Payload],
+        task: Task,
+    ) {
         let id = self.window.next_id;
         self.window.next_id = id.wrapping_add(1);
         let header = self.header(exchange, id, false);
@@ -156,8 +164,15 @@ impl Sa {
         let lifetimes = ctx.config.lifetimes;
         let path = match &task {
             Task::Probe { path, .. } => *path,
-            Task::Init | Task::Auth | Task::Child(_) | Task::RekeyIke(_) | Task::DeleteChild(..) | Task::DeleteIke(_)
-            | Task::Liveness | Task::UpdateAddresses | Task::Refuse => self.path,
+            Task::Init
+            | Task::Auth
+            | Task::Child(_)
+            | Task::RekeyIke(_)
+            | Task::DeleteChild(..)
+            | Task::DeleteIke(_)
+            | Task::Liveness
+            | Task::UpdateAddresses
+            | Task::Refuse => self.path,
         };
         ctx.send(path, &datagrams);
         let first = lifetimes.retransmit_first;
@@ -176,7 +191,14 @@ impl Sa {
     }
 
     /// A message that carries our SPI. Nothing changes before it is authenticated.
-    pub(super) fn handle(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, header: &Header, message: &[u8]) {
+    pub(super) fn handle(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        header: &Header,
+        message: &[u8],
+    ) {
         let response = header.flags & flags::RESPONSE != 0;
         if response && !self.awaits(header) {
             return;
@@ -255,7 +277,12 @@ impl Sa {
                 self.handle_informational(ctx, now, path, payloads);
             }
             (Phase::Established { .. } | Phase::HalfOpen(_), _) => {
-                self.respond(ctx, path, exchange, &[super::inform::error(crate::wire::ike::notify_type::INVALID_SYNTAX)]);
+                self.respond(
+                    ctx,
+                    path,
+                    exchange,
+                    &[super::inform::error(crate::wire::ike::notify_type::INVALID_SYNTAX)],
+                );
             }
             (Phase::InitSent(_) | Phase::AuthSent(_) | Phase::Closed, _) => {}
         }
@@ -276,13 +303,22 @@ impl Sa {
             Task::DeleteChild(id, spi_in, reason) => self.child_deleted(ctx, now, id, spi_in, reason),
             Task::DeleteIke(reason) => self.end(ctx, reason),
             Task::Liveness | Task::UpdateAddresses => self.handle_nat_answer(payloads),
-            Task::Probe { path: probed, cookie } => self.handle_probe_answer(ctx, path, probed, &cookie, payloads),
+            Task::Probe { path: probed, cookie } => {
+                self.handle_probe_answer(ctx, path, probed, &cookie, payloads)
+            }
             Task::Refuse => self.end(ctx, CloseReason::Local),
         }
     }
 
     /// Authentic, but not what the RFC allows: the peer is told; a syntax error ends the SA (RFC 7296 §2.21.3).
-    fn handle_malformed(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, header: &Header, error: ParseError) {
+    fn handle_malformed(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        header: &Header,
+        error: ParseError,
+    ) {
         let _ = now;
         tracing::debug!(%error, remote = %self.remote, "malformed IKE message from an authenticated peer");
         if header.flags & flags::RESPONSE != 0 {

@@ -6,7 +6,13 @@ use crate::wire::ike::TrafficSelector;
 
 /// The selector of one entity.
 pub(super) fn single(address: Ipv6Addr) -> Vec<TrafficSelector> {
-    vec![TrafficSelector::Ipv6 { protocol: 0, start_port: 0, end_port: u16::MAX, start: address, end: address }]
+    vec![TrafficSelector::Ipv6 {
+        protocol: 0,
+        start_port: 0,
+        end_port: u16::MAX,
+        start: address,
+        end: address,
+    }]
 }
 
 /// Does one of these selectors take in all traffic of this address? Then it can be narrowed to [`single`].

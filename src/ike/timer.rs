@@ -68,7 +68,8 @@ impl TimerTable {
 
     /// Takes one timer that is due; call until there is none.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
-        let timer = Timer::ALL.into_iter().find(|timer| self.0[*timer as usize].is_some_and(|at| at <= now))?;
+        let timer =
+            Timer::ALL.into_iter().find(|timer| self.0[*timer as usize].is_some_and(|at| at <= now))?;
         self.stop(timer);
         Some(timer)
     }

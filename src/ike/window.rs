@@ -69,7 +69,14 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    pub(super) fn new(now: Instant, id: u32, task: Task, datagrams: Vec<Vec<u8>>, first: Duration, tries: u32) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        id: u32,
+        task: Task,
+        datagrams: Vec<Vec<u8>>,
+        first: Duration,
+        tries: u32,
+    ) -> Self {
         Self {
             id,
             task,

@@ -59,7 +59,10 @@ impl Node {
             OutboundSa::new(params(sa.spi_out, sa.key_out.clone())),
         );
         let (Some(inbound), Some(outbound)) = halves else {
-            tracing::error!(spi = sa.spi_in, "IKE agreed on keys of the wrong length: the child SA is not installed");
+            tracing::error!(
+                spi = sa.spi_in,
+                "IKE agreed on keys of the wrong length: the child SA is not installed"
+            );
             return;
         };
         self.log_keys(&sa);
@@ -157,8 +160,12 @@ impl Node {
         match heir {
             Some(heir) => self.adopt_children(heir, key),
             None => {
-                let orphans: Vec<ChildId> =
-                    self.children.iter().filter(|(_, child)| child.ike == id).map(|(child, _)| *child).collect();
+                let orphans: Vec<ChildId> = self
+                    .children
+                    .iter()
+                    .filter(|(_, child)| child.ike == id)
+                    .map(|(child, _)| *child)
+                    .collect();
                 for child in orphans {
                     self.remove(now, child, reason);
                 }
@@ -192,10 +199,8 @@ impl Node {
             return;
         }
         let (here, there) = (*sa.path.local.ip(), *sa.path.remote.ip());
-        let directions = [
-            (there, here, sa.spi_in, sa.key_in.clone()),
-            (here, there, sa.spi_out, sa.key_out.clone()),
-        ];
+        let directions =
+            [(there, here, sa.spi_in, sa.key_in.clone()), (here, there, sa.spi_out, sa.key_out.clone())];
         for (source, destination, spi, key) in directions {
             self.events.push_back(Event::ChildKeys { source, destination, spi, suite: sa.suite, key });
         }

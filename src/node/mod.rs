@@ -10,8 +10,6 @@ mod event;
 mod install;
 mod pair;
 mod status;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
@@ -111,7 +109,9 @@ impl Node {
             DataEvent::Acquire { packet } => self.acquire(now, packet, route),
             DataEvent::NewSource { spi, path } => self.ike.handle_new_source(now, spi, path),
             DataEvent::FirstPacket { spi } => self.ike.handle_first_packet(now, spi),
-            DataEvent::SoftLimit { spi } | DataEvent::Exhausted { spi } => self.ike.handle_soft_limit(now, spi),
+            DataEvent::SoftLimit { spi } | DataEvent::Exhausted { spi } => {
+                self.ike.handle_soft_limit(now, spi)
+            }
             DataEvent::UnknownSpi { path, .. } => self.unknown_spi(now, path, route),
         }
         self.drain(now);
@@ -152,9 +152,9 @@ impl Node {
         remote: Ipv6Addr,
         route: RouteLookup<'_>,
     ) -> Result<Option<Ipv6Addr>, String> {
-        let local = self
-            .local_for(remote)
-            .ok_or_else(|| format!("no [[policy]] protects traffic from an entity of this machine to {remote}"))?;
+        let local = self.local_for(remote).ok_or_else(|| {
+            format!("no [[policy]] protects traffic from an entity of this machine to {remote}")
+        })?;
         let pair = self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now));
         if pair.active.is_some() {
             return Ok(Some(local));
@@ -262,12 +262,21 @@ impl Node {
     }
 
     /// Starts an attempt. An error is one sentence; the caller records it.
-    fn start(&mut self, now: Instant, local: Ipv6Addr, remote: Ipv6Addr, route: RouteLookup<'_>) -> Result<(), String> {
-        let peer = self.peer(remote).ok_or_else(|| {
-            format!("{remote} is not a configured peer: add it with 'domicile peer add'")
-        })?;
+    fn start(
+        &mut self,
+        now: Instant,
+        local: Ipv6Addr,
+        remote: Ipv6Addr,
+        route: RouteLookup<'_>,
+    ) -> Result<(), String> {
+        let peer = self
+            .peer(remote)
+            .ok_or_else(|| format!("{remote} is not a configured peer: add it with 'domicile peer add'"))?;
         let endpoint = peer.endpoint.ok_or_else(|| {
-            format!("peer '{}' has no endpoint: it has to call us, or give it one in its [[peer]] entry", peer.name)
+            format!(
+                "peer '{}' has no endpoint: it has to call us, or give it one in its [[peer]] entry",
+                peer.name
+            )
         })?;
         let source = route(*endpoint.ip())
             .ok_or_else(|| format!("this machine has no IPv4 route to {} now", endpoint.ip()))?;

@@ -14,6 +14,17 @@ pub enum Proof {
     Psk(Secret),
 }
 
+impl Proof {
+    /// Is it the same proof? (Of our own configuration: no secret of a stranger is compared here.)
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::PublicKey(one), Self::PublicKey(two)) => one == two,
+            (Self::Psk(one), Self::Psk(two)) => one.expose() == two.expose(),
+            (Self::PublicKey(_), Self::Psk(_)) | (Self::Psk(_), Self::PublicKey(_)) => false,
+        }
+    }
+}
+
 /// One peer that may speak to us.
 #[derive(Clone, Debug)]
 pub struct Peer {

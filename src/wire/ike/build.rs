@@ -1,7 +1,8 @@
 //! From payloads to octets (RFC 7296 §3). What we build ourselves always fits: lengths are ours.
 
 use super::{
-    Delete, HEADER_LEN, Header, Identification, Notify, Payload, Proposal, TrafficSelector, Transform, payload_type as pt,
+    Delete, HEADER_LEN, Header, Identification, Notify, Payload, Proposal, TrafficSelector, Transform,
+    payload_type as pt,
 };
 
 impl Payload {

@@ -30,9 +30,7 @@ impl ParseError {
     pub fn notify(self) -> (u16, Vec<u8>) {
         match self {
             Self::Version(_) => (notify_type::INVALID_MAJOR_VERSION, Vec::new()),
-            Self::UnsupportedCritical(payload) => {
-                (notify_type::UNSUPPORTED_CRITICAL_PAYLOAD, vec![payload])
-            }
+            Self::UnsupportedCritical(payload) => (notify_type::UNSUPPORTED_CRITICAL_PAYLOAD, vec![payload]),
             Self::Truncated | Self::Length | Self::Malformed(_) | Self::TooMany => {
                 (notify_type::INVALID_SYNTAX, Vec::new())
             }

@@ -4,7 +4,8 @@ use std::net::Ipv6Addr;
 
 use super::reader::Reader;
 use super::{
-    Delete, Header, Identification, Notify, ParseError, Payload, Proposal, TrafficSelector, Transform, payload_type as pt,
+    Delete, Header, Identification, Notify, ParseError, Payload, Proposal, TrafficSelector, Transform,
+    payload_type as pt,
 };
 
 /// Payloads in one message; real ones have about a dozen, CERTREQ lists a few more.
@@ -118,10 +119,11 @@ fn parse_payload(raw: &RawPayload<'_>) -> Result<Payload, ParseError> {
         pt::KE => parse_ke(body),
         pt::ID_I => parse_id(body).map(Payload::IdInitiator),
         pt::ID_R => parse_id(body).map(Payload::IdResponder),
-        pt::CERT => coded().map(|(encoding, data)| Payload::Certificate { encoding: *encoding, data: data.to_vec() }),
-        pt::CERTREQ => {
-            coded().map(|(encoding, data)| Payload::CertificateRequest { encoding: *encoding, data: data.to_vec() })
+        pt::CERT => {
+            coded().map(|(encoding, data)| Payload::Certificate { encoding: *encoding, data: data.to_vec() })
         }
+        pt::CERTREQ => coded()
+            .map(|(encoding, data)| Payload::CertificateRequest { encoding: *encoding, data: data.to_vec() }),
         pt::AUTH => parse_auth(body),
         pt::NONCE if (16..=256).contains(&body.len()) => Ok(Payload::Nonce(body.to_vec())),
         pt::NONCE => Err(ParseError::Malformed(pt::NONCE)),
