@@ -2,11 +2,15 @@
 //! reads all of them without locks.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::batch::SendReport;
+
+/// Time since some moment before the start of the workers, the same for all of them, never going back.
+pub type Clock = fn() -> Duration;
 
 macro_rules! drops {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
@@ -281,11 +285,12 @@ impl ViolationLog {
         Self { limit: RateLimit::new(LOGGED_PER_SECOND) }
     }
 
-    /// A packet was dropped. `spi` is 0 where there is none, `from` tells which side it came from.
-    pub fn note(&mut self, now: Duration, reason: DropReason, spi: u32, from: &dyn std::fmt::Display) {
+    /// A packet was dropped. `spi` is 0 where there is none, `from` tells which side it came from; the clock is
+    /// read only where it matters.
+    pub fn note(&mut self, clock: Clock, reason: DropReason, spi: u32, from: &dyn Display) {
         if !reason.is_violation() {
             tracing::trace!(reason = reason.name(), spi, %from, "packet dropped");
-        } else if let Some(suppressed) = self.limit.allow(now) {
+        } else if let Some(suppressed) = self.limit.allow(clock()) {
             tracing::warn!(reason = reason.name(), spi = format_args!("{spi:#010x}"), %from, suppressed, "packet dropped");
         }
     }

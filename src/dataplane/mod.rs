@@ -1,7 +1,49 @@
 //! The data plane: published tables of SAs and pure functions over them, run by worker threads that never wait
 //! for the control plane.
+//!
+//! ```text
+//!  TUN -> T: outbound::process (tables, seal) -> SendBatch -> UDP 4500
+//!  TUN <- U: inbound::process (classify, tables, open, selectors) <- ReceiveBatch <- UDP 4500
+//!              '-> queue (IKE, acquire, news about SAs) -> control plane
+//! ```
+//!
+//! A driver starts them like this, and stops them with [`worker::Workers::stop`] (or by dropping it), which returns
+//! within a batch's time:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::net::Ipv4Addr;
+//! use std::sync::Arc;
+//!
+//! use domicile::dataplane::{tables, worker};
+//! use domicile::io::{sys, tun::Tun, udp::Udp};
+//!
+//! let (publisher, reader) = tables::new(); // the publisher goes to `Node::new`
+//! let stop = sys::StopEvent::new()?; // wakes everything that waits below
+//! let tun = Tun::open("dom0")?; // then addresses, MTU, up: netlink
+//! let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, 4500)?;
+//! let ike = Udp::bind(Ipv4Addr::UNSPECIFIED, 500)?;
+//! let edges = worker::Edges {
+//!     tun_read: tun.reader(stop.clone()),
+//!     tun_write: tun.writer(),
+//!     udp_receive: udp.receiver(stop.clone()),
+//!     ike_receive: Some(ike.receiver(stop.clone())),
+//!     udp_send: udp.clone(),
+//! };
+//! let (mut workers, mut events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic)?;
+//! // tokio::select! { event = events.recv() => …, failure = workers.failed() => … }
+//! // IKE leaves with udp.send_to(path, …) or ike.send_to(path, …); waiting packets with inject::send_one.
+//! workers.stop();
+//! # drop((publisher, events)); Ok(()) }
+//! ```
 
 pub mod batch;
 pub mod counters;
+pub mod ecn;
 pub mod event;
+pub mod inbound;
+pub mod inject;
+pub mod outbound;
+pub mod queue;
 pub mod tables;
+pub mod worker;

@@ -1,0 +1,104 @@
+//! One packet outbound: from the TUN into a send batch, as a function of the packet and the published tables
+//! (RFC 4301 §5.1).
+
+use std::net::Ipv6Addr;
+
+use super::batch::SendBatch;
+use super::counters::DropReason;
+use super::ecn;
+use super::tables::{Outbound, Reader};
+use crate::esp::SealError;
+use crate::policy::spd::Action;
+use crate::wire::ip::{Ipv6Error, Ipv6View, NEXT_HEADER_IPV6};
+
+/// Smallest MTU that IPv6 may be told of (RFC 8200 §5).
+pub const MIN_MTU: u16 = 1280;
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the send batch.
+    Sealed {
+        /// SPI of an SA that passed a soft limit with this packet; told once per SA.
+        soft_limit: Option<u32>,
+    },
+    /// The batch must be sent first: send it and ask again.
+    Full,
+    /// The sender must be told this MTU (RFC 4443 §3.2).
+    TooBig {
+        /// At least 1,280.
+        mtu: u16,
+    },
+    /// There is a policy and no SA: the packet goes to the control plane.
+    Acquire,
+    /// The SA is used up (RFC 4303 §3.3.3).
+    Exhausted {
+        /// Its SPI, once per SA.
+        tell: Option<u32>,
+    },
+    /// Dropped. [`DropReason::Discard`] is answered with administratively prohibited (RFC 4443 §3.1).
+    Refused(DropReason),
+}
+
+/// Decides about `packet` and, where an SA protects it, seals it into `batch`.
+pub fn process(reader: &Reader, packet: &[u8], batch: &mut SendBatch) -> Verdict {
+    let view = match Ipv6View::new(packet) {
+        Ok(view) if view.hop_limit() != 0 => view,
+        Err(Ipv6Error::Version) => return Verdict::Refused(DropReason::NotIpv6),
+        Ok(_) | Err(Ipv6Error::Truncated | Ipv6Error::Length) => return Verdict::Refused(malformed(packet)),
+    };
+    // Only local permanent addresses and unicast destinations are ever in this table.
+    match reader.outbound(view.source(), view.destination()) {
+        Some(outbound) => seal(&outbound, ecn::of_traffic_class(view.traffic_class()), packet, batch),
+        None => without_sa(reader, view.source(), view.destination()),
+    }
+}
+
+/// A short IPv4 packet is no malformed IPv6.
+fn malformed(packet: &[u8]) -> DropReason {
+    match packet.first() {
+        Some(first) if first >> 4 != 6 => DropReason::NotIpv6,
+        _ => DropReason::Malformed,
+    }
+}
+
+fn seal(outbound: &Outbound, ecn: u8, packet: &[u8], batch: &mut SendBatch) -> Verdict {
+    let mtu = outbound.mtu.max(MIN_MTU);
+    if packet.len() > usize::from(mtu) {
+        return Verdict::TooBig { mtu };
+    }
+    let sa = &outbound.sa;
+    let len = sa.sealed_len(packet.len());
+    // The room comes before the number: a number that is not used would look like a lost packet to the peer.
+    let Some(mut room) = batch.reserve(len) else {
+        // A packet of at most 65,535 octets always fits an empty batch; were it not so, asking again would not end.
+        let fits = batch.could_hold(len);
+        return if fits { Verdict::Full } else { Verdict::Refused(DropReason::TooBig) };
+    };
+    let sealed =
+        sa.assign(1).and_then(|sequence| sa.seal(sequence, NEXT_HEADER_IPV6, packet, room.room_mut()));
+    match sealed {
+        Ok(len) => {
+            // RFC 6040 §4.1, normal mode: the outer header carries the inner ECN field.
+            room.commit(outbound.path, ecn, len);
+            Verdict::Sealed { soft_limit: sa.take_soft_limit().then_some(sa.params().spi) }
+        }
+        Err(SealError::Exhausted) => {
+            Verdict::Exhausted { tell: sa.take_exhausted().then_some(sa.params().spi) }
+        }
+        Err(SealError::BufferTooShort) => Verdict::Refused(DropReason::TooBig),
+    }
+}
+
+fn without_sa(reader: &Reader, source: Ipv6Addr, destination: Ipv6Addr) -> Verdict {
+    let to = destination;
+    if to.is_multicast() || to.is_unspecified() || to.is_loopback() || to.is_unicast_link_local() {
+        return Verdict::Refused(DropReason::NotUnicast);
+    }
+    match reader.decide(source, destination) {
+        None => Verdict::Refused(DropReason::ForeignSource),
+        Some(Action::Protect(_)) => Verdict::Acquire,
+        Some(Action::Discard) => Verdict::Refused(DropReason::Discard),
+        Some(Action::Bypass) => Verdict::Refused(DropReason::Bypass),
+    }
+}

@@ -1,0 +1,378 @@
+//! The worker threads: T (TUN to UDP), U (UDP to TUN) and, where there is one, a second U for the IKE-only socket on
+//! port 500. They block in the sources' `wait` and nowhere else for long, and never wait for the control plane.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{io, mem};
+
+use tokio::sync::mpsc;
+
+use super::batch::{PacketBuffer, ReceiveBatch, SendBatch, Stop, TunRead, TunWrite, UdpReceive, UdpSend};
+use super::counters::{Clock, Counters, DropReason, RateLimit, Summary, ViolationLog};
+use super::event::{Event, UdpPath};
+use super::inbound::{self, News};
+use super::outbound;
+use super::queue::{self, EventQueue, MAX_IKE_MESSAGE};
+use super::tables::Reader;
+use crate::wire::icmpv6::{self, Unreachable};
+
+/// ICMPv6 errors per second (RFC 4443 §2.4 f). They go only to our own applications, each of which needs one per
+/// destination and path MTU.
+const ICMP_PER_SECOND: u32 = 1000;
+
+/// Unknown SPIs per second that the control plane is told of: enough for a peer that did not notice our restart.
+const UNKNOWN_SPI_PER_SECOND: u32 = 16;
+
+/// What the workers work on. Everything that waits must have been made with the stop signal of [`start`].
+pub struct Edges<R, W, U, S> {
+    /// Packets from the applications.
+    pub tun_read: R,
+    /// Packets to the applications: T answers with ICMPv6 errors there, U delivers.
+    pub tun_write: W,
+    /// Datagrams with ESP and marked IKE: our port 4500.
+    pub udp_receive: U,
+    /// Datagrams with unmarked IKE and nothing else: port 500.
+    pub ike_receive: Option<U>,
+    /// Where ESP leaves.
+    pub udp_send: S,
+}
+
+/// A worker ended although nobody asked it to.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// `tun`, `udp` or `ike`.
+    pub worker: &'static str,
+    /// Why, in words.
+    pub error: String,
+}
+
+/// The running threads. Dropping it stops and joins them, too.
+pub struct Workers {
+    stop: Arc<dyn Stop>,
+    threads: Vec<JoinHandle<()>>,
+    failures: mpsc::Receiver<Failure>,
+    summary: Summary,
+}
+
+/// Starts the threads; the receiver is the control plane's end of the event queue.
+///
+/// # Errors
+/// The system has no room for another thread. Those already started are stopped.
+pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend>(
+    edges: Edges<R, W, U, S>,
+    reader: &Reader,
+    stop: Arc<dyn Stop>,
+    clock: Clock,
+) -> io::Result<(Workers, mpsc::Receiver<Event>)> {
+    let (queue, events) = queue::new();
+    // One place per worker: a failure is never lost.
+    let (failed, failures) = mpsc::channel(3);
+    let mut workers = Workers { stop, threads: Vec::new(), failures, summary: Summary::default() };
+    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send } = edges;
+
+    let outbound = Outbound {
+        tun: tun_read,
+        replies: tun_write.clone(),
+        socket: udp_send,
+        desk: workers.desk(reader, &queue, clock),
+        icmp: RateLimit::new(ICMP_PER_SECOND),
+        packet: PacketBuffer::new(),
+        batch: SendBatch::new(),
+        reply: PacketBuffer::new(),
+    };
+    workers.spawn("tun", failed.clone(), move || outbound.run())?;
+
+    let inbound = Inbound {
+        socket: udp_receive,
+        tun: tun_write,
+        desk: workers.desk(reader, &queue, clock),
+        unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND),
+        packet: PacketBuffer::new(),
+    };
+    workers.spawn("udp", failed.clone(), move || inbound.run())?;
+
+    if let Some(socket) = ike_receive {
+        let ike = IkeOnly { socket, desk: workers.desk(reader, &queue, clock) };
+        workers.spawn("ike", failed, move || ike.run())?;
+    }
+    Ok((workers, events))
+}
+
+impl Workers {
+    /// The counters of all workers; a clone stays valid after they ended.
+    pub fn summary(&self) -> Summary {
+        self.summary.clone()
+    }
+
+    /// Waits until a worker ends by itself; pending forever when none does. Safe to drop and call again.
+    pub async fn failed(&mut self) -> Failure {
+        match self.failures.recv().await {
+            Some(failure) => failure,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops and joins the threads: at once when they wait, after at most one batch when they work.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.stop.stop();
+        for thread in mem::take(&mut self.threads) {
+            // The thread catches its own panics: there is nothing to learn here.
+            let _ = thread.join();
+        }
+    }
+
+    fn desk(&mut self, reader: &Reader, queue: &EventQueue, clock: Clock) -> Desk {
+        Desk {
+            reader: reader.clone(),
+            queue: queue.clone(),
+            counters: self.summary.add_worker(),
+            log: ViolationLog::new(),
+            stop: Arc::clone(&self.stop),
+            clock,
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        worker: &'static str,
+        failed: mpsc::Sender<Failure>,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let body = move || {
+            let error = match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it panicked: this is a bug, and the lines above tell where".to_owned(),
+            };
+            let _ = failed.try_send(Failure { worker, error });
+        };
+        self.threads.push(thread::Builder::new().name(format!("data-{worker}")).spawn(body)?);
+        Ok(())
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// What every worker has on its desk.
+struct Desk {
+    reader: Reader,
+    queue: EventQueue,
+    counters: Arc<Counters>,
+    log: ViolationLog,
+    stop: Arc<dyn Stop>,
+    clock: Clock,
+}
+
+impl Desk {
+    fn tell(&self, event: Event) {
+        self.counted(self.queue.tell(event));
+    }
+
+    fn counted(&self, taken: bool) {
+        if !taken {
+            self.counters.count_drop(DropReason::QueueFull);
+        }
+    }
+
+    fn ike(&self, path: UdpPath, message: &[u8]) {
+        if message.len() > MAX_IKE_MESSAGE {
+            self.counters.count_drop(DropReason::IkeTooLong);
+        } else {
+            self.counted(self.queue.ike(path, message));
+        }
+    }
+}
+
+/// T: TUN to UDP.
+struct Outbound<R, W, S> {
+    tun: R,
+    replies: W,
+    socket: S,
+    desk: Desk,
+    icmp: RateLimit,
+    packet: PacketBuffer,
+    batch: SendBatch,
+    reply: PacketBuffer,
+}
+
+impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
+    fn run(mut self) -> io::Result<()> {
+        while !self.desk.stop.is_stopped() {
+            self.tun.wait()?;
+            // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
+            while !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
+                self.handle();
+            }
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self) {
+        let mut verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
+        if verdict == outbound::Verdict::Full {
+            self.flush();
+            verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
+        }
+        match verdict {
+            outbound::Verdict::Sealed { soft_limit } => {
+                self.desk.counters.sent(self.packet.packet().len());
+                if let Some(spi) = soft_limit {
+                    self.desk.tell(Event::SoftLimit { spi });
+                }
+            }
+            // The batch is empty now, and what fits no empty batch is refused: this cannot happen twice.
+            outbound::Verdict::Full => self.drop(DropReason::TooBig),
+            outbound::Verdict::TooBig { mtu } => {
+                self.drop(DropReason::TooBig);
+                self.answer(|packet, out| icmpv6::packet_too_big(u32::from(mtu), packet, out));
+            }
+            outbound::Verdict::Acquire => self.desk.counted(self.desk.queue.acquire(self.packet.packet())),
+            outbound::Verdict::Exhausted { tell } => {
+                self.drop(DropReason::Exhausted);
+                if let Some(spi) = tell {
+                    self.desk.tell(Event::Exhausted { spi });
+                }
+            }
+            outbound::Verdict::Refused(reason) => {
+                self.drop(reason);
+                if reason == DropReason::Discard {
+                    let why = Unreachable::AdministrativelyProhibited;
+                    self.answer(|packet, out| icmpv6::unreachable(why, packet, out));
+                }
+            }
+        }
+    }
+
+    fn drop(&mut self, reason: DropReason) {
+        self.desk.counters.count_drop(reason);
+        self.desk.log.note(self.desk.clock, reason, 0, &"the TUN device");
+    }
+
+    /// Answers the packet with the ICMPv6 error that `write` makes of it, if the rate allows and there may be one.
+    fn answer(&mut self, write: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>) {
+        if self.icmp.allow((self.desk.clock)()).is_none() {
+            return;
+        }
+        let Some(len) = write(self.packet.packet(), self.reply.room_mut()) else { return };
+        self.reply.set_len(len);
+        if self.replies.write(&mut self.reply).is_err() {
+            self.desk.counters.count_drop(DropReason::TunWrite);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            self.desk.counters.report(self.socket.send(&self.batch));
+            self.batch.clear();
+        }
+    }
+}
+
+/// U: UDP to TUN.
+struct Inbound<U, W> {
+    socket: U,
+    tun: W,
+    desk: Desk,
+    unknown: RateLimit,
+    packet: PacketBuffer,
+}
+
+impl<U: UdpReceive, W: TunWrite> Inbound<U, W> {
+    fn run(mut self) -> io::Result<()> {
+        let mut batch = ReceiveBatch::new();
+        while !self.desk.stop.is_stopped() {
+            self.socket.wait()?;
+            while !self.desk.stop.is_stopped() && self.socket.try_receive(&mut batch)? {
+                let now = (self.desk.clock)();
+                for datagram in batch.datagrams() {
+                    for payload in datagram.payloads() {
+                        self.handle(payload, datagram.path, datagram.ecn, now);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, payload: &[u8], path: UdpPath, ecn: u8, now: Duration) {
+        match inbound::process(&self.desk.reader, payload, path, ecn, now, &mut self.packet) {
+            inbound::Verdict::Authentic { spi, inner, news } => {
+                match inner {
+                    Ok(()) => self.deliver(),
+                    Err(reason) => self.drop(reason, spi, path),
+                }
+                if !news.is_none() {
+                    self.tell(spi, path, news);
+                }
+            }
+            inbound::Verdict::UnknownSpi(spi) => {
+                self.drop(DropReason::UnknownSpi, spi, path);
+                if self.unknown.allow(now).is_some() {
+                    self.desk.tell(Event::UnknownSpi { spi, path });
+                }
+            }
+            inbound::Verdict::Refused { spi, reason } => self.drop(reason, spi, path),
+            inbound::Verdict::Ike(message) => self.desk.ike(path, message),
+            inbound::Verdict::Keepalive => self.desk.counters.keepalive(),
+        }
+    }
+
+    fn deliver(&mut self) {
+        let len = self.packet.packet().len();
+        match self.tun.write(&mut self.packet) {
+            Ok(()) => self.desk.counters.received(len),
+            Err(_) => self.desk.counters.count_drop(DropReason::TunWrite),
+        }
+    }
+
+    fn tell(&self, spi: u32, path: UdpPath, news: News) {
+        if news.first {
+            self.desk.tell(Event::FirstPacket { spi });
+        }
+        if news.new_source {
+            self.desk.tell(Event::NewSource { spi, path });
+        }
+        if news.soft_limit {
+            self.desk.tell(Event::SoftLimit { spi });
+        }
+    }
+
+    fn drop(&mut self, reason: DropReason, spi: u32, path: UdpPath) {
+        self.desk.counters.count_drop(reason);
+        self.desk.log.note(self.desk.clock, reason, spi, &path.remote);
+    }
+}
+
+/// U for a socket that carries nothing but IKE without the non-ESP marker (RFC 7296 §2.23: port 500).
+struct IkeOnly<U> {
+    socket: U,
+    desk: Desk,
+}
+
+impl<U: UdpReceive> IkeOnly<U> {
+    fn run(mut self) -> io::Result<()> {
+        let mut batch = ReceiveBatch::new();
+        while !self.desk.stop.is_stopped() {
+            self.socket.wait()?;
+            while !self.desk.stop.is_stopped() && self.socket.try_receive(&mut batch)? {
+                for datagram in batch.datagrams() {
+                    for payload in datagram.payloads() {
+                        self.desk.ike(datagram.path, payload);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
