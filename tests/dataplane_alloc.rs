@@ -1,0 +1,79 @@
+//! Nothing is allocated per packet: counted by the allocator itself.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use domicile::dataplane::batch::{PacketBuffer, SendBatch};
+use domicile::dataplane::{inbound, outbound};
+
+mod dataplane_support;
+use dataplane_support::*;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "an allocator can be written in no other way")]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as promised by the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn sealing_and_opening_allocate_nothing() {
+    let ((_a, alice_reader), (_b, bob_reader)) = (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
+    let good = packet(alice(), bob(), 1200);
+    let too_big = packet(alice(), bob(), 1400);
+    let foreign = packet(bob(), alice(), 100);
+    let mut batch = SendBatch::new();
+    let mut out = PacketBuffer::new();
+    let mut round = || {
+        batch.clear();
+        for _ in 0..16 {
+            outbound::process(&alice_reader, &good, &mut batch);
+        }
+        outbound::process(&alice_reader, &too_big, &mut batch);
+        outbound::process(&alice_reader, &foreign, &mut batch);
+        let mut opened = 0;
+        for datagram in batch.datagrams() {
+            for _ in 0..2 {
+                let verdict = inbound::process(
+                    &bob_reader,
+                    datagram.bytes,
+                    mirrored(path()),
+                    0,
+                    Duration::ZERO,
+                    &mut out,
+                );
+                opened += u32::from(matches!(verdict, inbound::Verdict::Authentic { inner: Ok(()), .. }));
+            }
+        }
+        opened
+    };
+    // A replay window grows with the traffic until it has its full size; the first round also fills thread-local
+    // caches.
+    alice_reader.outbound(alice(), bob()).unwrap().sa.assign(1 << 17).unwrap();
+    assert_eq!(round(), 16);
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..100 {
+        assert_eq!(round(), 16);
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    drop(vec![0u8; 10]);
+    assert!(ALLOCATIONS.with(Cell::get) > before, "the counter counts");
+}

@@ -1,0 +1,92 @@
+//! Two ends with real SAs, for the tests of the data plane.
+#![allow(unreachable_pub, reason = "a support module is part of each test crate")]
+#![allow(dead_code, reason = "each test file uses what it needs")]
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use domicile::crypto::secret::Secret;
+use domicile::crypto::suite::EspSuite;
+use domicile::dataplane::event::UdpPath;
+use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
+use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
+use domicile::policy::spd::{Action, Policy, Services, Spd};
+use etherparse::PacketBuilder;
+
+pub const SPI: u32 = 0x1234_5678;
+pub const NO_LIMITS: Limits =
+    Limits { soft_bytes: u64::MAX, soft_packets: u64::MAX, hard_bytes: u64::MAX, hard_packets: u64::MAX };
+
+pub fn alice() -> Ipv6Addr {
+    "2002:c633:6401:1::a".parse().unwrap()
+}
+
+pub fn bob() -> Ipv6Addr {
+    "2002:c633:6402:1::b".parse().unwrap()
+}
+
+pub fn path() -> UdpPath {
+    UdpPath { local: "198.51.100.1:4500".parse().unwrap(), remote: "198.51.100.2:4500".parse().unwrap() }
+}
+
+pub fn mirrored(path: UdpPath) -> UdpPath {
+    UdpPath { local: path.remote, remote: path.local }
+}
+
+/// Parameters of one direction, for the end with this address.
+pub fn params(spi: u32, local: Ipv6Addr, remote: Ipv6Addr, limits: Limits) -> SaParams {
+    let suite = EspSuite::Aes256Gcm;
+    let key = Secret::new(vec![(spi & 0xff) as u8; suite.keymat_len()]);
+    SaParams { spi, local, remote, suite, esn: true, key, limits }
+}
+
+pub fn outbound_sa(spi: u32, local: Ipv6Addr, remote: Ipv6Addr, limits: Limits) -> Arc<OutboundSa> {
+    Arc::new(OutboundSa::new(params(spi, local, remote, limits)).unwrap())
+}
+
+pub fn inbound_sa(spi: u32, local: Ipv6Addr, remote: Ipv6Addr, limits: Limits) -> Arc<InboundSa> {
+    Arc::new(InboundSa::new(params(spi, local, remote, limits)).unwrap())
+}
+
+/// Protects 2002:c633::/32 except what `more` says first.
+pub fn policy(more: &[(&str, Action)]) -> Spd {
+    let rule = |remote: &str, action| Policy {
+        local: "2002:c633::/32".parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        action,
+    };
+    let mut rules: Vec<_> = more.iter().map(|(remote, action)| rule(remote, *action)).collect();
+    rules.push(rule("2002:c633::/32", Action::Protect(Services::Confidentiality)));
+    Spd::new(rules)
+}
+
+/// Alice's tables: she sends to Bob on [`SPI`].
+pub fn sender(limits: Limits, mtu: u16) -> (Publisher, Reader) {
+    let (mut publisher, reader) = tables::new();
+    publisher.set_policy(policy(&[]), vec![alice()]);
+    let sa = outbound_sa(SPI, alice(), bob(), limits);
+    publisher.set_outbound(alice(), bob(), Outbound { sa, path: path(), mtu });
+    (publisher, reader)
+}
+
+/// Bob's tables: he receives from Alice on [`SPI`].
+pub fn receiver(limits: Limits) -> (Publisher, Reader) {
+    let (mut publisher, reader) = tables::new();
+    publisher.set_policy(policy(&[]), vec![bob()]);
+    publisher.install_inbound(inbound_sa(SPI, bob(), alice(), limits));
+    (publisher, reader)
+}
+
+/// A UDP packet with `payload` octets.
+pub fn packet(from: Ipv6Addr, to: Ipv6Addr, payload: usize) -> Vec<u8> {
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv6(from.octets(), to.octets(), 64).udp(1111, 2222);
+    builder.write(&mut packet, &vec![0x5a; payload]).unwrap();
+    packet
+}
+
+/// The same with this ECN field.
+pub fn with_ecn(mut packet: Vec<u8>, ecn: u8) -> Vec<u8> {
+    domicile::dataplane::ecn::set(&mut packet, ecn);
+    packet
+}
