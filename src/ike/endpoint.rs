@@ -324,7 +324,11 @@ impl Endpoint {
     pub(super) fn settle(&mut self, now: Instant) {
         while let Some(deferred) = self.ctx.deferred.pop_front() {
             match deferred {
-                Deferred::Add(sa) => self.insert(*sa),
+                Deferred::Add(sa) => {
+                    let pair = (sa.local, sa.remote);
+                    self.insert(*sa);
+                    self.supersede_older(now, pair);
+                }
                 Deferred::Established { id, initial_contact } => self.established(now, id, initial_contact),
                 Deferred::Remove { id, reason } => self.remove(now, id, reason),
                 Deferred::Replace { id, path } => self.replace(now, id, path),
@@ -378,6 +382,7 @@ impl Endpoint {
         if sa.remote == Ipv6Addr::UNSPECIFIED {
             return;
         }
+        self.keep_the_last((sa.local, sa.remote));
         let never_up = sa.initiator && sa.keys_unproven;
         match (&reason, never_up) {
             (CloseReason::Failed(failure), true) => self.ctx.emit(Event::InitiationFailed {
@@ -389,6 +394,17 @@ impl Endpoint {
             (_, false) => {
                 self.ctx.emit(Event::IkeClosed { id, local: sa.local, remote: sa.remote, reason });
             }
+        }
+    }
+
+    /// Ends may disagree for a moment which of two SAs is superfluous; the last one is not.
+    fn keep_the_last(&mut self, pair: (Ipv6Addr, Ipv6Addr)) {
+        let mut left =
+            self.sas.values_mut().filter(|sa| (sa.local, sa.remote) == pair && sa.is_established());
+        if let (Some(last), None) = (left.next(), left.next())
+            && !last.children.is_empty()
+        {
+            last.timers.stop(Timer::Superseded);
         }
     }
 

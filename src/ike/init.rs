@@ -134,6 +134,7 @@ fn fresh_sa(id: IkeId, initiator: bool, path: UdpPath, now: Instant, config: &Co
         probed: None,
         seen_as: None,
         rtt: None,
+        known_to_peer: initiator,
         keys_unproven: true,
     }
 }

@@ -1,5 +1,6 @@
 //! What time does to IKE SAs: retransmission, rekeying, expiry; and which of several SAs between two entities stays.
 
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::context::{Context, Deferred};
@@ -12,6 +13,8 @@ use super::window::{Task, Want};
 
 /// A superfluous SA is deleted by its initiator this long after both are up.
 const SUPERSEDED: Duration = Duration::from_secs(3);
+/// An older SA that no rule has dealt with ends after this long.
+const LEFTOVER: Duration = Duration::from_secs(20);
 /// A child SA whose rekey has not happened is asked for again after this long.
 const REKEY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -65,6 +68,20 @@ impl Endpoint {
             let pause = if ours || explicit { SUPERSEDED } else { FALLBACK };
             if let Some(sa) = self.sas.get_mut(&loser) {
                 sa.timers.set(Timer::Superseded, now + pause);
+            }
+        }
+        self.supersede_older(now, pair);
+    }
+
+    /// The net below all tie-breaks: whatever was lost or crossed, of several SAs between two entities only the newest
+    /// is still there after a while.
+    pub(super) fn supersede_older(&mut self, now: Instant, pair: (Ipv6Addr, Ipv6Addr)) {
+        let ranked = |sa: &Sa| sa.established_since().map(|since| (since, sa.spi_i));
+        let same = |sa: &&Sa| (sa.local, sa.remote) == pair;
+        let Some(newest) = self.sas.values().filter(same).filter_map(ranked).max() else { return };
+        for sa in self.sas.values_mut().filter(|sa| (sa.local, sa.remote) == pair) {
+            if ranked(sa).is_some_and(|rank| rank < newest) && !sa.timers.is_set(Timer::Superseded) {
+                sa.timers.set(Timer::Superseded, now + LEFTOVER);
             }
         }
     }

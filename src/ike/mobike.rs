@@ -61,6 +61,8 @@ impl Sa {
             self.hasten(ctx, now);
             self.pump(ctx, now);
         } else {
+            // What we send, the goodbye included, leaves from the new address already.
+            self.move_to(ctx, path);
             ctx.deferred.push_back(Deferred::Replace { id: self.id, path });
         }
     }

@@ -19,7 +19,7 @@ use crate::dataplane::event::UdpPath;
 use crate::wire::ike::{Payload, exchange, notify_type as nt};
 
 /// An old SA that its creator was to delete is deleted by us after this long.
-pub(super) const FALLBACK: Duration = Duration::from_secs(30);
+pub(super) const FALLBACK: Duration = Duration::from_secs(10);
 
 /// Our request to rekey the IKE SA.
 pub(super) struct RekeyTask {
@@ -80,6 +80,7 @@ impl Sa {
             probed: self.probed,
             seen_as: None,
             rtt: self.rtt,
+            known_to_peer: initiator,
             keys_unproven: false,
         })
     }

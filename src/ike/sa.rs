@@ -82,6 +82,8 @@ pub(super) struct Sa {
     /// NAT_DETECTION_DESTINATION_IP as the peer last computed it of us.
     pub(super) seen_as: Option<Vec<u8>>,
     pub(super) rtt: Option<Duration>,
+    /// The peer certainly has this SA: we are its initiator, or a message came under its keys.
+    pub(super) known_to_peer: bool,
     /// The peer has not proven itself yet.
     pub(super) keys_unproven: bool,
 }
@@ -216,6 +218,7 @@ impl Sa {
             }
         };
         self.heard(now);
+        self.known_to_peer = true;
         if !response && !self.is_next_request(ctx, path, header, &opened) {
             return;
         }
@@ -335,7 +338,8 @@ impl Sa {
 
     /// An answer in clear, INVALID_IKE_SPI: the peer may have restarted. A hint only (RFC 7296 §2.21.4, §2.4).
     fn clear_hint(&mut self, now: Instant, header: &Header, message: &[u8]) {
-        if header.flags & flags::RESPONSE == 0 || !self.is_established() {
+        // An SA that the peer has not used yet may simply be news to it: our answer to its rekey is still under way.
+        if header.flags & flags::RESPONSE == 0 || !self.known_to_peer || !self.is_established() {
             return;
         }
         let body = message.get(crate::wire::ike::HEADER_LEN..).unwrap_or_default();

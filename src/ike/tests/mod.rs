@@ -1,1 +1,8 @@
-//! tests
+//! Two endpoints in one process, on virtual time.
+
+mod collisions;
+mod handshake;
+mod hostile;
+mod life;
+mod moves;
+mod pair;

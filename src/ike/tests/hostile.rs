@@ -1,0 +1,99 @@
+//! Input from people who mean harm.
+
+use std::net::SocketAddrV4;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::pair::*;
+use crate::dataplane::event::UdpPath;
+
+#[test]
+fn a_flood_of_requests_keeps_bounded_state() {
+    let mut pair = Pair::connected(Setup::default());
+    let request = pair.wire[0].payload.clone();
+    for number in 0..20_000_u32 {
+        let mut message = request.clone();
+        message[..4].copy_from_slice(&number.to_be_bytes());
+        let from = SocketAddrV4::new(std::net::Ipv4Addr::from(0x0a00_0000 + number), 4500);
+        let path = UdpPath { local: pair.path(B).local, remote: from };
+        pair.hosts[B].endpoint.handle_datagram(pair.now, path, &message);
+        while pair.hosts[B].endpoint.poll_transmit().is_some() {}
+    }
+    assert!(pair.hosts[B].endpoint.half_open() <= 64, "cookies are demanded above the threshold");
+    pair.run(secs(120));
+    assert_eq!(pair.hosts[B].endpoint.half_open(), 0);
+    pair.assert_agreed();
+}
+
+#[test]
+fn one_source_cannot_fill_the_table() {
+    let mut pair =
+        Pair::connected(Setup { change: |_, config| config.cookie_threshold = 100_000, ..Setup::default() });
+    let request = pair.wire[0].payload.clone();
+    for number in 0..1000_u32 {
+        let mut message = request.clone();
+        message[..4].copy_from_slice(&number.to_be_bytes());
+        let path = UdpPath {
+            local: pair.path(B).local,
+            remote: SocketAddrV4::new([10, 0, 0, 1].into(), number as u16),
+        };
+        pair.hosts[B].endpoint.handle_datagram(pair.now, path, &message);
+    }
+    assert!(pair.hosts[B].endpoint.half_open() <= 16);
+}
+
+#[test]
+fn replayed_truncated_and_changed_messages_change_nothing() {
+    let mut rng = ChaCha20Rng::seed_from_u64(7);
+    let mut pair = Pair::connected(Setup::default());
+    let child = pair.active(A).id;
+    pair.act(A, |endpoint, now| endpoint.rekey_child(now, child));
+    pair.run(secs(20));
+    pair.traffic();
+    pair.assert_agreed();
+    let (active, ike) = (pair.active(A).spi_in, pair.ikes(A)[0].spi_i);
+    let wire = pair.wire.clone();
+    for datagram in &wire {
+        let host = if *datagram.destination.ip() == pair.hosts[A].v4 { A } else { B };
+        let path = UdpPath { local: datagram.destination, remote: datagram.source };
+        pair.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
+        for len in 0..datagram.payload.len() {
+            pair.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload[..len]));
+        }
+        for _ in 0..200 {
+            let mut changed = datagram.payload.clone();
+            let at = rng.next_u32() as usize % changed.len();
+            changed[at] ^= 1 << (rng.next_u32() % 8);
+            pair.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &changed));
+        }
+    }
+    pair.run(secs(60));
+    pair.assert_agreed();
+    assert_eq!((pair.active(A).spi_in, pair.ikes(A)[0].spi_i), (active, ike));
+}
+
+#[test]
+fn an_iv_is_never_used_twice_under_one_key() {
+    let mut pair =
+        Pair::connected(Setup { change: |_, config| config.fragment_size = 300, ..Setup::default() });
+    for _ in 0..5 {
+        let child = pair.active(A).id;
+        pair.act(A, |endpoint, now| endpoint.rekey_child(now, child));
+        pair.run(secs(10));
+        pair.traffic();
+    }
+    let mut seen = std::collections::HashMap::new();
+    for datagram in &pair.wire {
+        let message = &datagram.payload;
+        let iv_at = match message[16] {
+            46 => 32,
+            53 => 36,
+            _ => continue,
+        };
+        let key = (message[..16].to_vec(), datagram.source, message[iv_at..iv_at + 8].to_vec());
+        let before = seen.insert(key, message.clone());
+        assert!(before.is_none_or(|before| before == *message), "a repeated IV on another message");
+    }
+    assert!(seen.len() > 10);
+}

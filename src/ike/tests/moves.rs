@@ -1,0 +1,67 @@
+//! Addresses that change.
+
+use std::net::Ipv4Addr;
+
+use super::pair::*;
+
+fn settle(pair: &mut Pair) {
+    for _ in 0..100 {
+        pair.run(ms(100));
+        pair.traffic();
+    }
+}
+
+#[test]
+fn either_end_may_move() {
+    for host in [A, B] {
+        let mut pair = Pair::connected(Setup::default());
+        let new = Ipv4Addr::new(203, 0, 113, 7);
+        pair.hosts[host].v4 = new;
+        pair.act(host, |endpoint, now| endpoint.handle_local_change(now, &|_| Some(new)));
+        settle(&mut pair);
+        pair.assert_agreed();
+        assert_eq!(*pair.ikes(1 - host)[0].path.remote.ip(), new);
+        let moved_by_mobike = pair.hosts[host].established == 1;
+        assert_eq!(moved_by_mobike, host == A, "the initiator moves the SA, the responder makes a new one");
+    }
+}
+
+#[test]
+fn a_nat_that_changes_its_mapping_is_followed_without_its_owner() {
+    let mut pair = Pair::new(Setup::default());
+    let inside = pair.hosts[A].v4;
+    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
+    pair.initiate(A);
+    pair.run(secs(2));
+    pair.assert_agreed();
+    assert!(pair.ikes(A)[0].nat_local && pair.ikes(B)[0].nat_remote && !pair.ikes(B)[0].nat_local);
+    pair.network.reboot_nat(inside);
+    // ESP of A arrives at B from the new port.
+    let child = pair.active(B).clone();
+    let mut path = child.path;
+    path.remote.set_port(20_002);
+    // The mapping exists once A sent something through it: its keepalive or its ESP.
+    let from = pair.path(A);
+    let datagram =
+        crate::sim::network::Datagram { source: from.local, destination: from.remote, payload: vec![0xff] };
+    let now = pair.now;
+    pair.network.send(now, datagram);
+    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, path));
+    pair.run(secs(2));
+    assert_eq!(pair.hosts[B].paths.last(), Some(&path));
+    settle(&mut pair);
+    pair.assert_agreed();
+}
+
+#[test]
+fn an_address_that_does_not_answer_is_not_believed() {
+    let mut pair = Pair::connected(Setup::default());
+    let child = pair.active(B).clone();
+    let mut path = child.path;
+    path.remote.set_ip(Ipv4Addr::new(203, 0, 113, 66));
+    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, path));
+    pair.run(secs(60));
+    assert_eq!(pair.ikes(B)[0].path, child.path);
+    assert!(pair.hosts[B].paths.is_empty());
+    pair.assert_agreed();
+}

@@ -1,0 +1,293 @@
+//! The harness: two endpoints, a network, a clock; and a stand-in for the node that keeps the children.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::crypto::identity::PrivateKey;
+use crate::crypto::secret::Secret;
+use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::dataplane::event::UdpPath;
+use crate::ike::{
+    ChildId, ChildSa, CloseReason, Config, Endpoint, Event, Failure, IkeInfo, Lifetimes, LocalEntity,
+};
+use crate::policy::pad::{Pad, Peer, Proof};
+use crate::policy::spd::Spd;
+use crate::sim::network::{Conditions, Datagram, Network};
+
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
+const PORT: u16 = 4500;
+
+pub(super) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(super) fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// One machine.
+pub(super) struct Host {
+    pub(super) endpoint: Endpoint,
+    pub(super) config: Config,
+    pub(super) v4: Ipv4Addr,
+    pub(super) entity: Ipv6Addr,
+    pub(super) children: BTreeMap<ChildId, ChildSa>,
+    pub(super) active: Option<ChildId>,
+    pub(super) closed: Vec<(ChildId, CloseReason)>,
+    pub(super) ike_closed: Vec<CloseReason>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) paths: Vec<UdpPath>,
+    pub(super) established: usize,
+    pub(super) sent: usize,
+}
+
+/// Two of them.
+pub(super) struct Pair {
+    pub(super) hosts: [Host; 2],
+    pub(super) network: Network,
+    pub(super) now: Instant,
+    /// Every datagram that was sent, for eavesdropping.
+    pub(super) wire: Vec<Datagram>,
+    seed: u64,
+}
+
+/// How a pair is set up.
+pub(super) struct Setup {
+    pub(super) seed: u64,
+    pub(super) conditions: Conditions,
+    pub(super) psk: bool,
+    pub(super) change: fn(usize, &mut Config),
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { seed: 1, conditions: Conditions::CALM, psk: false, change: |_, _| {} }
+    }
+}
+
+fn entity(host: usize) -> Ipv6Addr {
+    ["2002:c633:6401:1::10", "2002:c633:6402:1::20"][host].parse().unwrap()
+}
+
+fn key(host: usize) -> PrivateKey {
+    PrivateKey::from_seed(&[host as u8 + 1; 32])
+}
+
+fn config(host: usize, psk: bool) -> Config {
+    let other = 1 - host;
+    let proof = if psk {
+        Proof::Psk(Secret::from(&b"correct horse battery staple"[..]))
+    } else {
+        Proof::PublicKey(*key(other).public().as_bytes())
+    };
+    Config {
+        entities: vec![LocalEntity { address: entity(host), signing_key: key(host).seed() }],
+        pad: Arc::new(Pad::new([Peer { name: "other".to_owned(), address: entity(other), proof }])),
+        spd: Arc::new(Spd::with_defaults([], [])),
+        ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
+        esp_suites: EspSuite::ALL[..4].to_vec(),
+        esn: true,
+        child_pfs: false,
+        lifetimes: Lifetimes::default(),
+        cookie_threshold: 64,
+        fragment_size: 1280,
+        keylog: true,
+    }
+}
+
+impl Pair {
+    pub(super) fn new(setup: Setup) -> Self {
+        let now = Instant::now();
+        let hosts = [A, B].map(|host| {
+            let mut config = config(host, setup.psk);
+            (setup.change)(host, &mut config);
+            let mut seed = [host as u8; 32];
+            seed[..8].copy_from_slice(&setup.seed.to_be_bytes());
+            Host {
+                endpoint: Endpoint::new(config.clone(), seed, now),
+                config,
+                v4: Ipv4Addr::new(198, 51, 100, host as u8 + 1),
+                entity: entity(host),
+                children: BTreeMap::new(),
+                active: None,
+                closed: Vec::new(),
+                ike_closed: Vec::new(),
+                failures: Vec::new(),
+                paths: Vec::new(),
+                established: 0,
+                sent: 0,
+            }
+        });
+        Self {
+            hosts,
+            network: Network::new(setup.seed, setup.conditions),
+            now,
+            wire: Vec::new(),
+            seed: setup.seed,
+        }
+    }
+
+    /// Two that have shaken hands.
+    pub(super) fn connected(setup: Setup) -> Self {
+        let mut pair = Self::new(setup);
+        pair.initiate(A);
+        pair.run(secs(5));
+        pair.assert_agreed();
+        pair
+    }
+
+    pub(super) fn path(&self, from: usize) -> UdpPath {
+        UdpPath {
+            local: SocketAddrV4::new(self.hosts[from].v4, PORT),
+            remote: SocketAddrV4::new(self.hosts[1 - from].v4, PORT),
+        }
+    }
+
+    pub(super) fn initiate(&mut self, from: usize) {
+        let path = self.path(from);
+        let (local, remote, now) = (self.hosts[from].entity, self.hosts[1 - from].entity, self.now);
+        self.hosts[from].endpoint.initiate(now, local, remote, path).unwrap();
+        self.drain(from);
+    }
+
+    pub(super) fn act<T>(&mut self, host: usize, act: impl FnOnce(&mut Endpoint, Instant) -> T) -> T {
+        let now = self.now;
+        let result = act(&mut self.hosts[host].endpoint, now);
+        self.drain(host);
+        result
+    }
+
+    /// kill -9 and restart.
+    pub(super) fn restart(&mut self, host: usize) {
+        self.seed += 1;
+        let mut seed = [host as u8 + 100; 32];
+        seed[..8].copy_from_slice(&self.seed.to_be_bytes());
+        let config = self.hosts[host].config.clone();
+        self.hosts[host].endpoint = Endpoint::new(config, seed, self.now);
+        self.hosts[host].children.clear();
+        self.hosts[host].active = None;
+    }
+
+    /// Lets time pass.
+    pub(super) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            assert!(steps < 100_000, "nothing settles");
+            while let Some(datagram) = self.network.arrival(self.now) {
+                self.deliver(&datagram);
+            }
+            let timers = self.hosts.iter().filter_map(|host| host.endpoint.poll_timeout()).map(|(at, _)| at);
+            let next = timers.chain(self.network.next_arrival()).min().filter(|at| *at <= end);
+            let Some(next) = next else { break };
+            self.now = self.now.max(next);
+            for host in [A, B] {
+                self.act(host, |endpoint, now| endpoint.handle_timeout(now));
+                let overdue = self.hosts[host].endpoint.poll_timeout().filter(|(at, _)| *at <= self.now);
+                assert!(overdue.is_none(), "a deadline in the past after handle_timeout: {overdue:?}");
+            }
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self, datagram: &Datagram) {
+        let host = [A, B].into_iter().find(|host| self.hosts[*host].v4 == *datagram.destination.ip());
+        let Some(host) = host else { return };
+        let path = UdpPath { local: datagram.destination, remote: datagram.source };
+        self.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
+    }
+
+    /// ESP in both directions, as the node reports it.
+    pub(super) fn traffic(&mut self) {
+        for host in [A, B] {
+            let Some(child) =
+                self.hosts[host].active.and_then(|id| self.hosts[host].children.get(&id)).cloned()
+            else {
+                continue;
+            };
+            self.act(host, |endpoint, now| endpoint.handle_sent(now, child.spi_out));
+            let other = 1 - host;
+            let known = self.hosts[other].children.values().any(|theirs| theirs.spi_in == child.spi_out);
+            if known {
+                self.act(other, |endpoint, now| endpoint.handle_first_packet(now, child.spi_out));
+            }
+        }
+    }
+
+    fn drain(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        while let Some(transmit) = host.endpoint.poll_transmit() {
+            if transmit.keepalive || *transmit.path.local.ip() != host.v4 {
+                continue;
+            }
+            host.sent += 1;
+            let datagram = Datagram {
+                source: transmit.path.local,
+                destination: transmit.path.remote,
+                payload: transmit.message,
+            };
+            self.wire.push(datagram.clone());
+            self.network.send(self.now, datagram);
+        }
+        while let Some(event) = host.endpoint.poll_event() {
+            match event {
+                Event::IkeEstablished(_) => host.established += 1,
+                Event::ChildReady(child) => {
+                    assert!(child.spi_in >= 256 && child.spi_in >> 28 != 6);
+                    if child.send_now || host.active.is_none() {
+                        host.active = Some(child.id);
+                    }
+                    host.children.insert(child.id, *child);
+                }
+                Event::ChildSend(id) => {
+                    assert!(host.children.contains_key(&id), "ChildSend for a child that is not there");
+                    host.active = Some(id);
+                }
+                Event::ChildClosed { id, reason } => {
+                    host.children.remove(&id);
+                    host.closed.push((id, reason));
+                    if host.active == Some(id) {
+                        host.active = host.children.keys().next_back().copied();
+                    }
+                }
+                Event::PathChanged { path, .. } => host.paths.push(path),
+                Event::IkeClosed { reason, .. } => host.ike_closed.push(reason),
+                Event::InitiationFailed { failure, .. } => host.failures.push(failure),
+                Event::IkeKeys { .. } => {}
+            }
+        }
+    }
+
+    pub(super) fn ikes(&self, host: usize) -> Vec<IkeInfo> {
+        self.hosts[host].endpoint.list(self.now)
+    }
+
+    pub(super) fn active(&self, host: usize) -> &ChildSa {
+        &self.hosts[host].children[&self.hosts[host].active.expect("an active child")]
+    }
+
+    /// Both ends have the same SAs with the same keys, exactly one of each kind, and send on what the other receives.
+    pub(super) fn assert_agreed(&self) {
+        for host in [A, B] {
+            let (us, them) = (&self.hosts[host], &self.hosts[1 - host]);
+            assert_eq!(self.ikes(host).len(), 1, "IKE SAs of host {host}");
+            assert_eq!(us.children.len(), 1, "children of host {host}");
+            for child in us.children.values() {
+                let twin =
+                    them.children.values().find(|twin| twin.spi_in == child.spi_out).expect("the other half");
+                assert_eq!(twin.spi_out, child.spi_in);
+                assert_eq!(twin.key_in.expose(), child.key_out.expose());
+                assert_eq!(twin.key_out.expose(), child.key_in.expose());
+                assert_eq!((twin.suite, twin.esn), (child.suite, child.esn));
+                assert_ne!(child.key_in.expose(), child.key_out.expose());
+            }
+        }
+        assert_eq!(self.active(A).spi_out, self.active(B).spi_in);
+        let spis: BTreeSet<u64> = [A, B].iter().map(|host| self.ikes(*host)[0].spi_i).collect();
+        assert_eq!(spis.len(), 1, "both ends have the same IKE SA");
+    }
+}
