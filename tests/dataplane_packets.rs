@@ -1,4 +1,9 @@
 //! The outbound and inbound functions with real SAs: the round trip, and every reason for a drop.
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests are no tests by clippy's measure"
+)]
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Two ends with real SAs, for the tests of the data plane.
 #![allow(unreachable_pub, reason = "a support module is part of each test crate")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are no tests by clippy's measure")]
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::Ipv6Addr;

@@ -1,0 +1,141 @@
+//! The TUN device itself. Ignored by default, because it makes network devices:
+//! `unshare --net cargo test --test dataplane_tun -- --ignored --test-threads 1` as root.
+#![expect(clippy::disallowed_methods, reason = "tests read the clock")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are no tests by clippy's measure")]
+
+use std::net::{Ipv6Addr, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domicile::dataplane::batch::{PacketBuffer, Stop, TunRead, TunWrite};
+use domicile::dataplane::tables;
+use domicile::dataplane::worker::{self, Edges};
+use domicile::io::sys::{self, StopEvent};
+use domicile::io::tun::{OpenError, Tun};
+use domicile::io::udp::Udp;
+use domicile::wire::ip::Ipv6View;
+
+mod dataplane_support;
+use dataplane_support::*;
+
+/// Refuses to touch a namespace in which anything else lives.
+fn only_in_a_namespace_of_its_own() {
+    let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
+    let others = devices.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
+    assert!(!others, "run this in a network namespace of its own");
+}
+
+fn ip(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+}
+
+fn device_with_address(name: &str) -> Tun {
+    let tun = Tun::open(name).unwrap();
+    // Two steps: in one message the kernel brings the device up first, with a link-local address.
+    ip(&format!("link set {name} addrgenmode none"));
+    ip(&format!("link set {name} up"));
+    ip(&format!("address add {}/128 dev {name} nodad", alice()));
+    ip(&format!("route add 2002::/16 dev {name}"));
+    tun
+}
+
+#[test]
+#[ignore = "needs a network namespace of its own"]
+fn packets_pass_the_device_both_ways() {
+    only_in_a_namespace_of_its_own();
+    let tun = device_with_address("dtest0");
+    assert!(matches!(Tun::open("dtest0"), Err(OpenError::InUse(_))));
+    assert!(matches!(Tun::open("lo"), Err(OpenError::InUse(_))));
+    let socket = UdpSocket::bind((alice(), 2222)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(b"out", (bob(), 1111)).unwrap();
+
+    let (mut reader, mut buffer) = (tun.reader(StopEvent::new().unwrap()), PacketBuffer::new());
+    reader.wait().unwrap();
+    assert!(reader.try_read(&mut buffer).unwrap());
+    let view = Ipv6View::new(buffer.packet()).unwrap();
+    assert_eq!((view.source(), view.destination()), (alice(), bob()));
+    assert_eq!(view.payload()[8..], *b"out");
+    assert!(!reader.try_read(&mut buffer).unwrap());
+
+    assert!(buffer.copy_from(&packet(bob(), alice(), 30)));
+    tun.writer().write(&mut buffer).unwrap();
+    let mut payload = [0; 100];
+    assert_eq!(socket.recv_from(&mut payload).unwrap(), (30, (bob(), 1111).into()));
+}
+
+#[test]
+#[ignore = "needs a network namespace of its own"]
+fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
+    only_in_a_namespace_of_its_own();
+    let tun = device_with_address("dtest1");
+    ip("link set lo up");
+    let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0).unwrap();
+    let (_publisher, reader) = sender(NO_LIMITS, 1300);
+    let stop = StopEvent::new().unwrap();
+    let edges = Edges {
+        tun_read: tun.reader(stop.clone()),
+        tun_write: tun.writer(),
+        udp_receive: udp.receiver(stop.clone()),
+        ike_receive: None,
+        udp_send: udp,
+    };
+    let (mut workers, _events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic).unwrap();
+
+    // The kernel believes the Packet Too Big: the route's MTU becomes ours.
+    let socket = UdpSocket::bind((alice(), 0)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let _ = socket.send_to(&[0; 1400], (bob(), 1111));
+        let route = Command::new("ip").args(["route", "get", &bob().to_string()]).output().unwrap();
+        if String::from_utf8_lossy(&route.stdout).contains("mtu 1300") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the kernel ignored the Packet Too Big");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Somebody else's source address is refused, whatever route it took here.
+    let other: Ipv6Addr = "2002:c633:6401:1::ffff".parse().unwrap();
+    ip(&format!("address add {other}/128 dev dtest1 nodad"));
+    UdpSocket::bind((other, 0))
+        .unwrap()
+        .send_to(b"x", ("2002:c633:6402::9".parse::<Ipv6Addr>().unwrap(), 9))
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while workers.summary().drops().get("foreign_source") != Some(&1) {
+        assert!(Instant::now() < deadline, "{:?}", workers.summary().drops());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+
+    ip("link delete dtest1");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let failure = runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(5), workers.failed()).await })
+        .unwrap();
+    assert_eq!(failure.worker, "tun");
+    workers.stop();
+}
+
+#[test]
+#[ignore = "needs a network namespace of its own"]
+fn an_idle_device_stops_at_once() {
+    only_in_a_namespace_of_its_own();
+    let tun = device_with_address("dtest2");
+    let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0).unwrap();
+    let (_publisher, reader) = tables::new();
+    let stop = StopEvent::new().unwrap();
+    let edges = Edges {
+        tun_read: tun.reader(stop.clone()),
+        tun_write: tun.writer(),
+        udp_receive: udp.receiver(stop.clone()),
+        ike_receive: Some(udp.receiver(stop.clone())),
+        udp_send: udp,
+    };
+    let (workers, _events) = worker::start(edges, &reader, Arc::new(stop.clone()), sys::monotonic).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let asked = Instant::now();
+    workers.stop();
+    assert!(asked.elapsed() < Duration::from_millis(100));
+    assert!(stop.is_stopped());
+}
