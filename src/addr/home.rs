@@ -1,0 +1,93 @@
+//! Where a permanent address's home answers: the `[[home]]` table first, the address itself otherwise.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+
+use ipnet::Ipv6Net;
+
+use super::six_to_four::embedded_v4;
+use super::special::{Special, special};
+
+/// Port of ESP and IKE.
+pub const PORT: u16 = 4500;
+
+/// Overrides of the derivation, and whether special-purpose homes are allowed.
+#[derive(Clone, Debug, Default)]
+pub struct Homes {
+    entries: Vec<(Ipv6Net, SocketAddrV4)>,
+    allow_special: bool,
+}
+
+/// Why an address leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HomeError {
+    /// Neither 6to4 nor named by an entry.
+    #[error("{0} is not in 2002::/16 and no [[home]] entry names its prefix: add one")]
+    NoHome(Ipv6Addr),
+    /// The embedded address cannot be a home on the Internet.
+    #[error(
+        "the home of {address} would be {home}, which is {} ({}): add a [[home]] entry for its prefix, or set allow_special_homes = true",
+        special.name, special.source
+    )]
+    Special {
+        /// The permanent address.
+        address: Ipv6Addr,
+        /// The IPv4 address in it.
+        home: Ipv4Addr,
+        /// What that is.
+        special: Special,
+    },
+}
+
+impl Homes {
+    /// A table; the longest matching prefix decides.
+    pub fn new(mut entries: Vec<(Ipv6Net, SocketAddrV4)>, allow_special: bool) -> Self {
+        entries.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
+        Self { entries, allow_special }
+    }
+
+    /// Where the home of an address answers.
+    pub fn endpoint(&self, address: Ipv6Addr) -> Result<SocketAddrV4, HomeError> {
+        if let Some((_, endpoint)) = self.entries.iter().find(|(prefix, _)| prefix.contains(&address)) {
+            return Ok(*endpoint);
+        }
+        let home = embedded_v4(address).ok_or(HomeError::NoHome(address))?;
+        match special(home) {
+            Some(special) if !self.allow_special => Err(HomeError::Special { address, home, special }),
+            Some(_) | None => Ok(SocketAddrV4::new(home, PORT)),
+        }
+    }
+
+    /// The prefixes that entries name.
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
+        self.entries.iter().map(|(prefix, _)| *prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(prefix: &str, endpoint: &str) -> (Ipv6Net, SocketAddrV4) {
+        (prefix.parse().unwrap(), endpoint.parse().unwrap())
+    }
+
+    #[test]
+    fn the_address_tells_unless_an_entry_knows_better() {
+        let homes = Homes::new(
+            vec![
+                entry("2002:101:101::/48", "9.9.9.9:4501"),
+                entry("2002:101:101:100::/64", "9.9.9.10:4500"),
+                entry("fd00::/8", "10.0.0.1:4500"),
+            ],
+            false,
+        );
+        let at = |address: &str| homes.endpoint(address.parse().unwrap());
+        assert_eq!(at("2002:808:808:1::1"), Ok("8.8.8.8:4500".parse().unwrap()));
+        assert_eq!(at("2002:101:101:1::1"), Ok("9.9.9.9:4501".parse().unwrap()));
+        assert_eq!(at("2002:101:101:100::1"), Ok("9.9.9.10:4500".parse().unwrap()));
+        assert_eq!(at("fd12::1"), Ok("10.0.0.1:4500".parse().unwrap()));
+        assert!(matches!(at("2001:db8::1"), Err(HomeError::NoHome(_))));
+        assert!(matches!(at("2002:a00:1:1::1"), Err(HomeError::Special { .. })));
+        assert!(Homes::new(Vec::new(), true).endpoint("2002:a00:1:1::1".parse().unwrap()).is_ok());
+    }
+}
