@@ -1,1 +1,3 @@
 //! The program around the cores: configuration, event loop, control socket, telemetry.
+
+pub mod config;

@@ -1,0 +1,129 @@
+//! Changing the file for the user: comments stay, the result is checked before it replaces the old file, and the
+//! replacement is atomic.
+
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+
+use super::Problems;
+
+/// Why the file was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// It would not be valid afterwards, or is not now.
+    #[error(transparent)]
+    Invalid(#[from] Problems),
+    /// What is to be removed is not there, or what is to be added is.
+    #[error("{0}")]
+    Refused(String),
+    /// The file cannot be written.
+    #[error("{path} cannot be written: {error}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A peer to add.
+#[derive(Clone, Debug, Default)]
+pub struct NewPeer {
+    /// Its name.
+    pub name: String,
+    /// Its permanent address, as the user wrote it.
+    pub address: String,
+    /// One line.
+    pub public_key: Option<String>,
+    /// A path.
+    pub psk_file: Option<String>,
+    /// `IP:PORT` or `none`.
+    pub endpoint: Option<String>,
+    /// `on-traffic` or `start`.
+    pub connect: Option<String>,
+}
+
+/// Adds a `[[peer]]`.
+pub fn add_peer(path: &Path, peer: &NewPeer) -> Result<(), EditError> {
+    edit(path, |document| {
+        let item = document.entry("peer").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+        let peers = item
+            .as_array_of_tables_mut()
+            .ok_or_else(|| EditError::Refused("'peer' is not written as [[peer]] in this file".to_owned()))?;
+        if peers.iter().any(|other| is_named(other, &peer.name)) {
+            return Err(EditError::Refused(format!(
+                "there is a peer \"{}\" already: 'domicile peer remove {}' first, or choose another name",
+                peer.name, peer.name
+            )));
+        }
+        let mut table = Table::new();
+        table.insert("name", value(&peer.name));
+        table.insert("address", value(&peer.address));
+        let optional = [
+            ("public_key", &peer.public_key),
+            ("psk_file", &peer.psk_file),
+            ("endpoint", &peer.endpoint),
+            ("connect", &peer.connect),
+        ];
+        for (key, text) in optional {
+            if let Some(text) = text {
+                table.insert(key, value(text));
+            }
+        }
+        peers.push(table);
+        Ok(())
+    })
+}
+
+/// Removes a `[[peer]]` by name.
+pub fn remove_peer(path: &Path, name: &str) -> Result<(), EditError> {
+    edit(path, |document| {
+        let unknown =
+            || EditError::Refused(format!("there is no peer \"{name}\": 'domicile peer list' shows them"));
+        let peers = document.get_mut("peer").and_then(Item::as_array_of_tables_mut).ok_or_else(unknown)?;
+        let before = peers.len();
+        peers.retain(|peer| !is_named(peer, name));
+        if peers.len() == before { Err(unknown()) } else { Ok(()) }
+    })
+}
+
+fn is_named(peer: &Table, name: &str) -> bool {
+    peer.get("name").and_then(Item::as_str) == Some(name)
+}
+
+fn edit(
+    path: &Path,
+    change: impl FnOnce(&mut DocumentMut) -> Result<(), EditError>,
+) -> Result<(), EditError> {
+    let io = |error| EditError::Io { path: path.display().to_string(), error };
+    let text = std::fs::read_to_string(path).map_err(|error| super::problem::unreadable(path, &error))?;
+    super::check_text(path, &text)?;
+    let mut document: DocumentMut =
+        text.parse().map_err(|error: toml_edit::TomlError| EditError::Refused(error.to_string()))?;
+    change(&mut document)?;
+    let changed = document.to_string();
+    super::check_text(path, &changed)?;
+    write_private(path, changed.as_bytes(), true).map_err(io)
+}
+
+/// Writes a file that only its owner reads, whole or not at all. Without `replace` an existing file is an error.
+pub fn write_private(path: &Path, bytes: &[u8], replace: bool) -> std::io::Result<()> {
+    let mode = std::fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
+    if !replace {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        return file.sync_all();
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}

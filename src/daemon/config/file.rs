@@ -1,0 +1,89 @@
+//! The file as it is written; `check` makes sense of it.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) node: Node,
+    pub(super) entity: Vec<Entity>,
+    pub(super) home: Vec<Home>,
+    pub(super) peer: Vec<Peer>,
+    pub(super) policy: Vec<Policy>,
+    pub(super) ike: Ike,
+    pub(super) esp: Esp,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) port: Option<Spanned<u16>>,
+    pub(super) ike_port: Option<Spanned<u16>>,
+    pub(super) interface: Option<Spanned<String>>,
+    pub(super) mtu: Option<Spanned<u16>>,
+    pub(super) control_socket: Option<Spanned<String>>,
+    pub(super) allow_special_homes: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entity {
+    pub(super) name: Spanned<String>,
+    pub(super) address: Spanned<String>,
+    pub(super) key_file: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Home {
+    pub(super) prefix: Spanned<String>,
+    pub(super) endpoint: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peer {
+    pub(super) name: Spanned<String>,
+    pub(super) address: Spanned<String>,
+    pub(super) public_key: Option<Spanned<String>>,
+    pub(super) psk_file: Option<Spanned<String>>,
+    pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) connect: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) local: Option<Spanned<String>>,
+    pub(super) remote: Spanned<String>,
+    pub(super) action: Spanned<String>,
+    pub(super) services: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Ike {
+    pub(super) suites: Option<Vec<Spanned<String>>>,
+    pub(super) rekey: Option<Spanned<String>>,
+    pub(super) reauthenticate: Option<Spanned<String>>,
+    pub(super) maximum_age: Option<Spanned<String>>,
+    pub(super) dpd: Option<Spanned<String>>,
+    pub(super) retransmit_first: Option<Spanned<String>>,
+    pub(super) retransmit_tries: Option<Spanned<u32>>,
+    pub(super) nat_keepalive: Option<Spanned<String>>,
+    pub(super) fragment_size: Option<Spanned<usize>>,
+    pub(super) cookie_threshold: Option<Spanned<usize>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Esp {
+    pub(super) suites: Option<Vec<Spanned<String>>>,
+    pub(super) extended_sequence_numbers: Option<bool>,
+    pub(super) pfs: bool,
+    pub(super) rekey: Option<Spanned<String>>,
+    pub(super) rekey_bytes: Option<Spanned<u64>>,
+    pub(super) rekey_packets: Option<Spanned<u64>>,
+    pub(super) jitter: Option<Spanned<f64>>,
+}

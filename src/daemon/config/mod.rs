@@ -1,0 +1,175 @@
+//! The configuration file: TOML, checked as a whole. Every problem is told with file, line and column, what is wrong
+//! and what to do; a file with a problem changes nothing.
+
+mod check;
+pub mod edit;
+mod file;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv6Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ipnet::Ipv6Net;
+
+pub use problem::{Problem, Problems};
+
+use crate::crypto::identity::PrivateKey;
+use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::ike::{self, Lifetimes, LocalEntity};
+use crate::node;
+use crate::policy::pad::{Pad, Peer, Proof};
+use crate::policy::spd::Spd;
+
+/// Where the configuration is unless said otherwise.
+pub const DEFAULT_PATH: &str = "/etc/domicile/domicile.toml";
+/// Where the control socket is unless the configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/domicile/control.sock";
+
+/// A local entity.
+#[derive(Clone, Debug)]
+pub struct Entity {
+    /// Its name.
+    pub name: String,
+    /// Its permanent address.
+    pub address: Ipv6Addr,
+    /// Its key.
+    pub key: PrivateKey,
+}
+
+/// A peer.
+#[derive(Clone, Debug)]
+pub struct PeerEntry {
+    /// Its name.
+    pub name: String,
+    /// Its permanent address.
+    pub address: Ipv6Addr,
+    /// What proves it.
+    pub proof: Proof,
+    /// Where it answers; `None`: it calls us.
+    pub endpoint: Option<SocketAddrV4>,
+    /// `connect = "start"`.
+    pub keep_up: bool,
+}
+
+/// A configuration without a problem.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: PathBuf,
+    /// UDP port of IKE and ESP.
+    pub port: u16,
+    /// UDP port that answers IKE peers who start on 500; 0 is off.
+    pub ike_port: u16,
+    /// Name of the TUN device.
+    pub interface: String,
+    /// MTU of the TUN device.
+    pub mtu: u16,
+    /// Control socket.
+    pub control_socket: PathBuf,
+    /// Local entities.
+    pub entities: Vec<Entity>,
+    /// Peers.
+    pub peers: Vec<PeerEntry>,
+    /// The policy, defaults included.
+    pub spd: Arc<Spd>,
+    /// IKE suites in order of preference.
+    pub ike_suites: Vec<IkeSuite>,
+    /// ESP suites in order of preference.
+    pub esp_suites: Vec<EspSuite>,
+    /// Offer and accept extended sequence numbers.
+    pub esn: bool,
+    /// A key exchange in child rekeys.
+    pub pfs: bool,
+    /// Timers.
+    pub lifetimes: Lifetimes,
+    /// Half-open SAs above which a cookie is demanded.
+    pub cookie_threshold: usize,
+    /// Largest IKE datagram.
+    pub fragment_size: usize,
+}
+
+/// Reads and checks a file; names of hosts are looked up.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let text = std::fs::read_to_string(path).map_err(|error| problem::unreadable(path, &error))?;
+    check::check(path, &text)
+}
+
+/// Checks a text as if it stood in `path` (key files are looked for beside it).
+pub fn check_text(path: &Path, text: &str) -> Result<Config, Problems> {
+    check::check(path, text)
+}
+
+/// The control socket that a configuration names, even when the rest of it has problems.
+pub fn socket_of(path: &Path) -> Option<PathBuf> {
+    let table: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
+    table.get("node")?.get("control_socket")?.as_str().map(PathBuf::from)
+}
+
+impl Config {
+    /// What the node is told.
+    pub fn to_node(&self, keylog: bool) -> node::Config {
+        let pad = Pad::new(self.peers.iter().map(|peer| Peer {
+            name: peer.name.clone(),
+            address: peer.address,
+            proof: peer.proof.clone(),
+        }));
+        let entities = self
+            .entities
+            .iter()
+            .map(|entity| LocalEntity { address: entity.address, signing_key: entity.key.seed() })
+            .collect();
+        node::Config {
+            ike: ike::Config {
+                entities,
+                pad: Arc::new(pad),
+                spd: Arc::clone(&self.spd),
+                ike_suites: self.ike_suites.clone(),
+                esp_suites: self.esp_suites.clone(),
+                esn: self.esn,
+                child_pfs: self.pfs,
+                lifetimes: self.lifetimes,
+                cookie_threshold: self.cookie_threshold,
+                fragment_size: self.fragment_size,
+                keylog,
+            },
+            peers: self
+                .peers
+                .iter()
+                .map(|peer| node::PeerConfig {
+                    name: peer.name.clone(),
+                    address: peer.address,
+                    endpoint: peer.endpoint,
+                    keep_up: peer.keep_up,
+                })
+                .collect(),
+            port: self.port,
+            mtu: self.mtu,
+        }
+    }
+
+    /// The prefixes that are routed into the tunnel: whatever a policy protects or discards, except everything
+    /// (`::/0` in a policy means "of what is ours anyway").
+    pub fn routed(&self) -> Vec<Ipv6Net> {
+        let remotes = self
+            .spd
+            .policies()
+            .iter()
+            .filter(|policy| policy.action != crate::policy::spd::Action::Bypass)
+            .map(|policy| policy.remote)
+            .filter(|remote| remote.prefix_len() > 0);
+        Ipv6Net::aggregate(&remotes.collect())
+    }
+
+    /// Local and remote prefix of every BYPASS policy that something more general would otherwise take in.
+    pub fn bypassed(&self) -> Vec<(Ipv6Net, Ipv6Net)> {
+        self.spd
+            .policies()
+            .iter()
+            .filter(|policy| policy.action == crate::policy::spd::Action::Bypass)
+            .map(|policy| (policy.local, policy.remote))
+            .collect()
+    }
+}
