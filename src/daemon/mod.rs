@@ -1,3 +1,13 @@
 //! The program around the cores: configuration, event loop, control socket, telemetry.
 
 pub mod config;
+pub mod control;
+mod error;
+mod event_loop;
+mod keylog;
+mod machine;
+mod requests;
+pub mod telemetry;
+
+pub use error::Error;
+pub use event_loop::{Options, run};

@@ -148,6 +148,12 @@ pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// Sets the file mode creation mask of the process; gives the old one.
+pub fn umask(mask: libc::mode_t) -> libc::mode_t {
+    // SAFETY: umask(2) cannot fail and touches no memory of ours.
+    unsafe { libc::umask(mask) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;

@@ -211,6 +211,11 @@ impl Node {
         self.drain(now);
     }
 
+    /// No IKE SA is left: after `shutdown`, every peer has answered.
+    pub fn is_quiet(&self) -> bool {
+        self.ike.is_empty()
+    }
+
     /// The next IKE datagram to send.
     pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
         self.ike.poll_transmit()

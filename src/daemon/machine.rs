@@ -1,0 +1,112 @@
+//! The machine around the daemon: device, sockets, threads, routes. Made in an order that never leaks, taken down in
+//! the reverse one.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::config::Config;
+use super::error::Error;
+use crate::dataplane::batch::UdpSend;
+use crate::dataplane::event::Event as DataEvent;
+use crate::dataplane::inject;
+use crate::dataplane::tables::Reader;
+use crate::dataplane::worker::{self, Workers};
+use crate::ike::Transmit;
+use crate::io::netlink::{Machine, Plan};
+use crate::io::sys::{self, StopEvent};
+use crate::io::tun::{Tun, TunWriter};
+use crate::io::udp::Udp;
+use crate::node::Inject;
+use crate::wire::udp_encap::NON_ESP_MARKER;
+
+/// Everything that is open while the daemon runs.
+pub(super) struct Edge {
+    netlink: Machine,
+    pub(super) workers: Workers,
+    tun: TunWriter,
+    udp: Udp,
+    ike: Option<Udp>,
+}
+
+/// What to set up for a configuration.
+pub(super) fn plan(config: &Config) -> Plan {
+    Plan {
+        interface: config.interface.clone(),
+        mtu: config.mtu,
+        addresses: config.entities.iter().map(|entity| entity.address).collect(),
+        routed: config.routed(),
+        bypassed: config.bypassed(),
+    }
+}
+
+impl Edge {
+    /// Sockets first (a second daemon fails here, before it touches anything), then what an earlier run left is swept,
+    /// then device, routes and threads.
+    pub(super) async fn open(config: &Config, reader: &Reader) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
+        if !caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap_or(false) {
+            return Err(Error::Permission);
+        }
+        let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port)?;
+        let ike = match config.ike_port {
+            0 => None,
+            port => Some(Udp::bind(Ipv4Addr::UNSPECIFIED, port)?),
+        };
+        let netlink = Machine::open()?;
+        netlink.sweep().await?;
+        let tun = Tun::open(&config.interface)?;
+        if let Err(error) = netlink.set_up(&plan(config)).await {
+            // Half a set-up is taken down again; the first error is the one worth telling.
+            drop(tun);
+            let _ = netlink.sweep().await;
+            return Err(error.into());
+        }
+        let stop = StopEvent::new()?;
+        let edges = worker::Edges {
+            tun_read: tun.reader(stop.clone()),
+            tun_write: tun.writer(),
+            udp_receive: udp.receiver(stop.clone()),
+            ike_receive: ike.as_ref().map(|ike| ike.receiver(stop.clone())),
+            udp_send: udp.clone(),
+        };
+        let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
+        Ok((Self { netlink, workers, tun: tun.writer(), udp, ike }, events))
+    }
+
+    /// Sends an IKE message: bare from port 500, behind the marker from ours (RFC 3948 §2.2).
+    pub(super) fn transmit(&self, transmit: &Transmit) {
+        let sent = match &self.ike {
+            Some(ike) if transmit.path.local.port() == ike.port() => ike.send_to(transmit.path, &transmit.message),
+            _ if transmit.keepalive => self.udp.send_to(transmit.path, &transmit.message),
+            _ => {
+                let mut datagram = NON_ESP_MARKER.to_vec();
+                datagram.extend_from_slice(&transmit.message);
+                self.udp.send_to(transmit.path, &datagram)
+            }
+        };
+        if let Err(error) = sent {
+            // It will be sent again; an address that just vanished is the usual reason.
+            tracing::debug!(to = %transmit.path.remote, %error, "an IKE message could not be sent");
+        }
+    }
+
+    pub(super) fn inject(&self, inject: &Inject) {
+        if let Err(error) = inject::send_one(&inject.outbound, &inject.packet, &self.udp) {
+            tracing::debug!(%error, "a packet that waited for its SA was not sent");
+        }
+    }
+
+    pub(super) fn answer(&self, packet: &[u8]) {
+        if let Err(error) = self.tun.write_packet(packet) {
+            tracing::debug!(%error, "an ICMPv6 error could not be delivered");
+        }
+    }
+
+    /// Takes everything down: threads, device, routes and rules.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        self.workers.stop();
+        drop(self.tun);
+        Ok(self.netlink.sweep().await?)
+    }
+}

@@ -1,0 +1,199 @@
+//! What the control socket asks of a running daemon.
+
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::config::{self, Config};
+use super::control::{Call, Reply, Request};
+use super::machine::plan;
+use crate::api::{
+    ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status,
+};
+use crate::dataplane::counters::Summary;
+use crate::io::route::source_for;
+use crate::node::{Event, Node};
+use crate::policy::spd::Action;
+
+/// How long `connect` waits unless told otherwise, and at most.
+const CONNECT_TIMEOUT: f64 = 10.0;
+const LONGEST_TIMEOUT: f64 = 600.0;
+
+/// A `connect` that waits for its SA.
+struct Waiting {
+    local: Option<Ipv6Addr>,
+    remote: Ipv6Addr,
+    since: Instant,
+    until: Instant,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// The daemon's state that requests read and change, beside the node.
+pub(super) struct Desk {
+    pub(super) config: Config,
+    pub(super) keylog: bool,
+    pub(super) started: Instant,
+    pub(super) summary: Summary,
+    waiting: Vec<Waiting>,
+    /// Who asked to end, and gets its answer when everything is taken down.
+    pub(super) down: Vec<oneshot::Sender<Reply>>,
+}
+
+fn refusal(stage: &str, error: impl Into<String>) -> ErrorReply {
+    ErrorReply { stage: stage.to_owned(), error: error.into() }
+}
+
+fn document(value: &impl serde::Serialize) -> Reply {
+    serde_json::to_value(value).map_err(|error| refusal("internal", error.to_string()))
+}
+
+impl Desk {
+    pub(super) fn new(config: Config, keylog: bool, started: Instant, summary: Summary) -> Self {
+        Self { config, keylog, started, summary, waiting: Vec::new(), down: Vec::new() }
+    }
+
+    /// Answers a request, now or later.
+    pub(super) fn answer(&mut self, now: Instant, node: &mut Node, call: Call) {
+        let Call { request, reply } = call;
+        let answer = match request {
+            Request::Status => document(&self.status(now, node)),
+            Request::Connect(request) => return self.connect(now, node, &request, reply),
+            Request::Disconnect(request) => self.find(&request.peer).and_then(|remote| {
+                node.disconnect(now, remote);
+                document(&Done { message: format!("closed every security association with {}", request.peer) })
+            }),
+            Request::Rekey(request) => self.find(&request.peer).and_then(|remote| {
+                let what = request.what.as_deref().unwrap_or("child");
+                node.rekey(now, remote, what).map_err(|error| refusal("sa", error))?;
+                document(&Done { message: format!("rekeying ({what}) with {}", request.peer) })
+            }),
+            Request::Reload => self.reload(now, node).and_then(|message| document(&Done { message })),
+            Request::Down => {
+                self.down.push(reply);
+                return;
+            }
+        };
+        // Whoever hung up does not need the answer.
+        let _ = reply.send(answer);
+    }
+
+    /// A name of the configuration or an address.
+    fn find(&self, peer: &str) -> Result<Ipv6Addr, ErrorReply> {
+        let named = self.config.peers.iter().find(|entry| entry.name == peer).map(|entry| entry.address);
+        named.or_else(|| peer.parse().ok()).ok_or_else(|| {
+            refusal("name", format!("there is no peer \"{peer}\": 'domicile peer list' shows the names"))
+        })
+    }
+
+    fn connect(&mut self, now: Instant, node: &mut Node, request: &PeerRequest, reply: oneshot::Sender<Reply>) {
+        let remote = match self.find(&request.peer) {
+            Ok(remote) => remote,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let timeout = request.timeout.unwrap_or(CONNECT_TIMEOUT).clamp(0.1, LONGEST_TIMEOUT);
+        let answer = match node.connect(now, remote, &source_for) {
+            Ok(Some(local)) => document(&ConnectReply { address: remote, local, existing: true, elapsed: 0.0 }),
+            Ok(None) => {
+                let until = now + Duration::from_secs_f64(timeout);
+                self.waiting.push(Waiting { local: None, remote, since: now, until, reply });
+                return;
+            }
+            Err(error) => {
+                let stage = if error.contains("[[policy]]") { "policy" } else { "ike" };
+                Err(refusal(stage, error))
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// Something happened that a waiting `connect` may be waiting for.
+    pub(super) fn notice(&mut self, now: Instant, event: &Event) {
+        let (remote, outcome) = match event {
+            Event::PeerUp { local, remote } => (*remote, Ok(*local)),
+            Event::PeerFailed { remote, error, .. } => (*remote, Err(error.clone())),
+            Event::PeerDown { .. } | Event::PathChanged { .. } | Event::IkeKeys { .. } | Event::ChildKeys { .. } => return,
+        };
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.remote == remote) {
+            let reply = match &outcome {
+                Ok(local) => document(&ConnectReply {
+                    address: remote,
+                    local: waiting.local.unwrap_or(*local),
+                    existing: false,
+                    elapsed: now.saturating_duration_since(waiting.since).as_secs_f64(),
+                }),
+                Err(error) => Err(refusal("ike", error.clone())),
+            };
+            let _ = waiting.reply.send(reply);
+        }
+    }
+
+    /// Answers who waited long enough.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
+            let after = waiting.until.saturating_duration_since(waiting.since).as_secs_f64();
+            let _ = waiting.reply.send(Err(refusal(
+                "ike",
+                format!("{} has not answered after {after:.0} s; the attempt goes on in the background", waiting.remote),
+            )));
+        }
+    }
+
+    /// When `expire` wants to be called.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
+    /// Reads the configuration again. A file with problems changes nothing.
+    pub(super) fn reload(&mut self, now: Instant, node: &mut Node) -> Result<String, ErrorReply> {
+        let new = config::load(&self.config.path).map_err(|problems| {
+            refusal("request", format!("nothing was changed, because the configuration has problems:\n{problems}"))
+        })?;
+        let fixed = |config: &Config| (config.port, config.ike_port, config.control_socket.clone());
+        if fixed(&new) != fixed(&self.config) || plan(&new) != plan(&self.config) {
+            return Err(refusal(
+                "request",
+                "nothing was changed: new ports, interface, addresses or routed prefixes need 'domicile down' and 'domicile up'",
+            ));
+        }
+        node.set_config(now, new.to_node(self.keylog));
+        self.config = new;
+        Ok(format!("{} was read again", self.config.path.display()))
+    }
+
+    fn status(&self, now: Instant, node: &Node) -> Status {
+        let mut drops = self.summary.drops();
+        for (reason, count) in node.drops() {
+            *drops.entry(reason).or_default() += count;
+        }
+        let entities = self.config.entities.iter().map(|entity| EntityStatus {
+            name: entity.name.clone(),
+            address: entity.address,
+            public_key: entity.key.public().to_string(),
+        });
+        let policies = self.config.spd.policies().iter().map(|policy| PolicyStatus {
+            local: policy.local.to_string(),
+            remote: policy.remote.to_string(),
+            action: policy.action.name().to_owned(),
+            services: match policy.action {
+                Action::Protect(services) => Some(services.name().to_owned()),
+                Action::Discard | Action::Bypass => None,
+            },
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: now.saturating_duration_since(self.started).as_secs_f64(),
+            interface: self.config.interface.clone(),
+            mtu: self.config.mtu,
+            port: self.config.port,
+            entities: entities.collect(),
+            peers: node.peers(now),
+            policies: policies.collect(),
+            drops,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Logging to standard error. Per packet is TRACE, conditional detail DEBUG, what a user would notice INFO, what should
+//! wake somebody WARN.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging at a level (`error`, `warn`, `info`, `debug`, `trace`, or a filter as `RUST_LOG` takes it, which wins).
+pub fn start(level: &str) {
+    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level));
+    let terminal = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(terminal);
+    // Under a service manager the journal has the time already.
+    let started = if terminal { subscriber.try_init() } else { subscriber.without_time().try_init() };
+    if started.is_err() {
+        tracing::debug!("logging was started already");
+    }
+}

@@ -1,0 +1,277 @@
+//! The machine's addresses, routes and rules, through netlink.
+//!
+//! Everything of ours lives in two routing tables and carries our protocol number, so that it can be found and removed:
+//!
+//! ```text
+//! rule 4490  from LOCAL to REMOTE lookup main     each BYPASS policy
+//! rule 4495  iif TUN lookup 4501                  our addresses, for what comes out of the tunnel …
+//! rule 4496  iif lo  lookup 4501                  … and for what this machine says to itself, but for nobody else:
+//!                                                 a packet to a permanent address that arrives in clear on another
+//!                                                 interface does not reach it
+//! rule 4500  lookup 4500                          the tunnel
+//! table 4500 PREFIX dev TUN src ENTITY metric 1024
+//!            unreachable PREFIX metric 4294967294 fail closed: stays when the TUN goes
+//! table 4501 local ADDRESS dev lo
+//! ```
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use futures_util::{StreamExt, TryStreamExt};
+use ipnet::Ipv6Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{
+    AddressMessageBuilder, Handle, IpVersion, LinkUnspec, MulticastGroup, RouteMessageBuilder, new_connection,
+    new_multicast_connection,
+};
+use tokio::sync::mpsc;
+
+/// Our number in `rtm_protocol` and in rules: free in /etc/iproute2/rt_protos.
+pub const PROTOCOL: u8 = 208;
+/// Routes into the tunnel.
+pub const TUNNEL_TABLE: u32 = 4500;
+/// Our own addresses.
+pub const LOCAL_TABLE: u32 = 4501;
+const BYPASS_PRIORITY: u32 = 4490;
+const LOCAL_PRIORITY: u32 = 4495;
+const TUNNEL_PRIORITY: u32 = 4500;
+const TUNNEL_METRIC: u32 = 1024;
+const CLOSED_METRIC: u32 = u32::MAX - 1;
+const LOCAL: u32 = 255;
+
+/// What the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {error}")]
+pub struct NetlinkError {
+    what: String,
+    error: rtnetlink::Error,
+}
+
+/// What to set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the TUN device.
+    pub interface: String,
+    /// Its MTU.
+    pub mtu: u16,
+    /// Permanent addresses of this machine; the first one is the preferred source.
+    pub addresses: Vec<Ipv6Addr>,
+    /// Prefixes that lead into the tunnel.
+    pub routed: Vec<Ipv6Net>,
+    /// Local and remote prefix of what is left alone.
+    pub bypassed: Vec<(Ipv6Net, Ipv6Net)>,
+}
+
+/// The machine, through one netlink socket of the current network namespace.
+pub struct Machine {
+    handle: Handle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn told<T>(what: impl FnOnce() -> String, result: Result<T, rtnetlink::Error>) -> Result<T, NetlinkError> {
+    result.map_err(|error| NetlinkError { what: what(), error })
+}
+
+/// "Already there" and "not there any more" are what we wanted.
+fn lenient(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(message))
+            if matches!(
+                message.to_io().raw_os_error(),
+                Some(libc::EEXIST | libc::ESRCH | libc::ENOENT | libc::ENODEV | libc::EADDRNOTAVAIL)
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl Machine {
+    /// Opens the socket; must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the kernel gives no netlink socket.
+    pub fn open() -> io::Result<Self> {
+        let (connection, handle, _) = new_connection()?;
+        Ok(Self { handle, task: tokio::spawn(connection) })
+    }
+
+    /// Removes what an earlier run left: rules and routes by protocol number.
+    pub async fn sweep(&self) -> Result<(), NetlinkError> {
+        for rule in told(|| "listing rules".to_owned(), self.rules().await)? {
+            told(|| "removing a rule".to_owned(), lenient(self.handle.rule().del(rule).execute().await))?;
+        }
+        for route in told(|| "listing routes".to_owned(), self.routes().await)? {
+            told(|| "removing a route".to_owned(), lenient(self.handle.route().del(route).execute().await))?;
+        }
+        Ok(())
+    }
+
+    /// Sets everything up. The fail-closed routes come first.
+    pub async fn set_up(&self, plan: &Plan) -> Result<(), NetlinkError> {
+        for prefix in &plan.routed {
+            let route = route(*prefix, TUNNEL_TABLE).kind(RouteType::Unreachable).priority(CLOSED_METRIC);
+            self.add_route(&format!("route unreachable {prefix}"), route.build()).await?;
+        }
+        for (local, remote) in &plan.bypassed {
+            let rule = rule(BYPASS_PRIORITY, RouteHeader::RT_TABLE_MAIN.into(), None, Some((*local, *remote)));
+            self.add_rule(rule).await?;
+        }
+        self.add_rule(rule(LOCAL_PRIORITY, LOCAL_TABLE, Some(&plan.interface), None)).await?;
+        self.add_rule(rule(LOCAL_PRIORITY + 1, LOCAL_TABLE, Some("lo"), None)).await?;
+        self.add_rule(rule(TUNNEL_PRIORITY, TUNNEL_TABLE, None, None)).await?;
+        let index = self.raise(plan).await?;
+        for address in &plan.addresses {
+            self.add_address(index, *address).await?;
+        }
+        for prefix in &plan.routed {
+            let mut route = route(*prefix, TUNNEL_TABLE).output_interface(index).priority(TUNNEL_METRIC);
+            if let Some(source) = plan.addresses.first() {
+                route = route.pref_source(*source);
+            }
+            self.add_route(&format!("route {prefix} dev {}", plan.interface), route.build()).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the device up without link-local address, router solicitations or advertisements.
+    async fn raise(&self, plan: &Plan) -> Result<u32, NetlinkError> {
+        let name = &plan.interface;
+        let mut links = self.handle.link().get().match_name(name.clone()).execute();
+        let link = told(|| format!("finding {name}"), links.try_next().await)?;
+        let index = link.map_or(0, |link| link.header.index);
+        for (knob, value) in [("accept_ra", "0"), ("router_solicitations", "0"), ("autoconf", "0")] {
+            // Absent where IPv6 is compiled without it; the device then does not do it either.
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{knob}"), value);
+        }
+        // In a message of its own: together with IFF_UP the kernel would make the link-local address first.
+        let quiet = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let quiet = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![quiet]))
+            .build();
+        told(|| format!("addrgenmode none on {name}"), self.handle.link().set(quiet).execute().await)?;
+        let up = LinkUnspec::new_with_index(index).mtu(plan.mtu.into()).up().build();
+        told(|| format!("bringing {name} up with MTU {}", plan.mtu), self.handle.link().set(up).execute().await)?;
+        Ok(index)
+    }
+
+    async fn add_address(&self, index: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
+        let message = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, 128).build();
+        let mut request = self.handle.address().add(index, IpAddr::V6(address), 128).replace();
+        *request.message_mut() = message;
+        request.message_mut().header.flags = AddressHeaderFlags::Nodad;
+        request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        told(|| format!("adding {address}"), request.execute().await)?;
+        // The kernel's own local route answers on every interface; ours only for the tunnel and for ourselves.
+        let ours = route(Ipv6Net::from(address), LOCAL_TABLE).kind(RouteType::Local).output_interface(self.loopback().await?);
+        self.add_route(&format!("local route for {address}"), ours.build()).await?;
+        let kernels = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, 128)
+            .table_id(LOCAL)
+            .kind(RouteType::Local)
+            .protocol(RouteProtocol::Kernel)
+            .output_interface(index)
+            .build();
+        told(
+            || format!("taking {address} off other interfaces"),
+            lenient(self.handle.route().del(kernels).execute().await),
+        )
+    }
+
+    async fn loopback(&self) -> Result<u32, NetlinkError> {
+        let mut links = self.handle.link().get().match_name("lo".to_owned()).execute();
+        let link = told(|| "finding lo".to_owned(), links.try_next().await)?;
+        let index = link.map_or(1, |link| link.header.index);
+        let up = LinkUnspec::new_with_index(index).up().build();
+        told(|| "bringing lo up".to_owned(), self.handle.link().set(up).execute().await)?;
+        Ok(index)
+    }
+
+    async fn add_route(&self, what: &str, route: RouteMessage) -> Result<(), NetlinkError> {
+        told(|| format!("adding {what}"), lenient(self.handle.route().add(route).execute().await))
+    }
+
+    async fn add_rule(&self, rule: RuleMessage) -> Result<(), NetlinkError> {
+        let mut request = self.handle.rule().add().v6();
+        *request.message_mut() = rule;
+        told(|| "adding a routing rule".to_owned(), lenient(request.execute().await))
+    }
+
+    async fn rules(&self) -> Result<Vec<RuleMessage>, rtnetlink::Error> {
+        let ours = RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL));
+        let all: Vec<RuleMessage> = self.handle.rule().get(IpVersion::V6).execute().try_collect().await?;
+        Ok(all.into_iter().filter(|rule| rule.attributes.contains(&ours)).collect())
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteMessage>, rtnetlink::Error> {
+        let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let all: Vec<RouteMessage> = self.handle.route().get(all).execute().try_collect().await?;
+        let mut ours: Vec<RouteMessage> =
+            all.into_iter().filter(|route| route.header.protocol == RouteProtocol::Other(PROTOCOL)).collect();
+        for route in &mut ours {
+            // What a dump adds and a deletion does not take.
+            route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_) | RouteAttribute::Metrics(_)));
+        }
+        Ok(ours)
+    }
+}
+
+fn route(prefix: Ipv6Net, table: u32) -> RouteMessageBuilder<Ipv6Addr> {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(prefix.network(), prefix.prefix_len())
+        .table_id(table)
+        .protocol(RouteProtocol::Other(PROTOCOL))
+}
+
+fn rule(priority: u32, table: u32, interface: Option<&str>, between: Option<(Ipv6Net, Ipv6Net)>) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = rtnetlink::packet_route::AddressFamily::Inet6;
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes.push(RuleAttribute::Priority(priority));
+    rule.attributes.push(RuleAttribute::Table(table));
+    rule.attributes.push(RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    if let Some(interface) = interface {
+        rule.attributes.push(RuleAttribute::Iifname(interface.to_owned()));
+    }
+    if let Some((local, remote)) = between {
+        rule.header.src_len = local.prefix_len();
+        rule.header.dst_len = remote.prefix_len();
+        if local.prefix_len() > 0 {
+            rule.attributes.push(RuleAttribute::Source(IpAddr::V6(local.network())));
+        }
+        if remote.prefix_len() > 0 {
+            rule.attributes.push(RuleAttribute::Destination(IpAddr::V6(remote.network())));
+        }
+    }
+    rule
+}
+
+/// Tells whenever IPv4 addresses, routes or links of the machine change: one unit per burst at most is waiting.
+///
+/// # Errors
+/// When the kernel gives no netlink socket.
+pub fn watch() -> io::Result<mpsc::Receiver<()>> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
+    let (connection, _, mut messages) = new_multicast_connection(&groups)?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        while messages.next().await.is_some() {
+            // A full channel already says what there is to say.
+            if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
