@@ -1,3 +1,7 @@
 //! The `domicile` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    domicile::cli::main()
+}

@@ -1,1 +1,66 @@
-//! cli
+//! The command line: one file per verb. Every verb says in its help what it is for, with an example.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the part of the program that talks to a person"
+)]
+
+mod address;
+mod args;
+mod check;
+mod client;
+mod exit;
+mod init;
+mod key;
+mod peer;
+mod ping;
+mod render;
+mod status;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use exit::Failed;
+
+/// Parses the arguments, runs the verb, and maps the result to an exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap writes help and version to stdout, mistakes to stderr.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(failed) => {
+            if !failed.message.is_empty() {
+                eprintln!("domicile: {}", failed.message);
+            }
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failed> {
+    match &cli.verb {
+        Verb::Init(args) => init::run(cli, args),
+        Verb::Key(args) => key::run(cli, args),
+        Verb::Address(args) => address::run(args),
+        Verb::Peer(args) => peer::run(cli, args),
+        Verb::Up(args) => verbs::up(cli, args),
+        Verb::Down => verbs::down(cli),
+        Verb::Reload => verbs::reload(cli),
+        Verb::Status(args) => status::run(cli, args),
+        Verb::Connect(args) => verbs::connect(cli, args),
+        Verb::Disconnect(args) => verbs::disconnect(cli, args),
+        Verb::Rekey(args) => verbs::rekey(cli, args),
+        Verb::Ping(args) => ping::run(cli, args),
+        Verb::Check(args) => check::run(cli, args),
+        Verb::Completions(args) => verbs::completions(args),
+    }
+}

@@ -5,12 +5,12 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::Json;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -67,7 +67,11 @@ impl Drop for Socket {
 pub(super) fn open(path: &Path) -> Result<(Socket, mpsc::Receiver<Call>), Error> {
     let failed = |what| move |error| Error::Path { path: path.to_owned(), what, error };
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(failed("making its directory"))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .map_err(failed("making its directory"))?;
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(Error::Running(path.to_owned())),
@@ -77,8 +81,10 @@ pub(super) fn open(path: &Path) -> Result<(Socket, mpsc::Receiver<Call>), Error>
         Err(_) => {}
     }
     // Nobody may connect between bind and chmod: the umask covers that moment.
-    let listener = with_private_umask(|| UnixListener::bind(path)).map_err(failed("opening the control socket"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed("protecting the control socket"))?;
+    let listener =
+        with_private_umask(|| UnixListener::bind(path)).map_err(failed("opening the control socket"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(failed("protecting the control socket"))?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router(sender)).await {
@@ -100,11 +106,16 @@ fn router(calls: mpsc::Sender<Call>) -> Router {
     Router::new()
         .route("/v1/status", get(|State(calls): Calls| ask(calls, Request::Status)))
         .route("/v1/connect", post(|State(calls): Calls, body: Body| peer(calls, body, Request::Connect)))
-        .route("/v1/disconnect", post(|State(calls): Calls, body: Body| peer(calls, body, Request::Disconnect)))
+        .route(
+            "/v1/disconnect",
+            post(|State(calls): Calls, body: Body| peer(calls, body, Request::Disconnect)),
+        )
         .route("/v1/rekey", post(|State(calls): Calls, body: Body| peer(calls, body, Request::Rekey)))
         .route("/v1/reload", post(|State(calls): Calls| ask(calls, Request::Reload)))
         .route("/v1/down", post(|State(calls): Calls| ask(calls, Request::Down)))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such request: docs/control-api.md lists them") })
+        .fallback(|| async {
+            refuse(StatusCode::NOT_FOUND, "there is no such request: docs/control-api.md lists them")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(calls)
 }

@@ -15,7 +15,9 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] Problems),
     /// We may not do what we have to.
-    #[error("domicile needs CAP_NET_ADMIN to make its TUN device and routes: run it as root, or give it that capability")]
+    #[error(
+        "domicile needs CAP_NET_ADMIN to make its TUN device and routes: run it as root, or give it that capability"
+    )]
     Permission,
     /// Another daemon answers on the control socket.
     #[error("a domicile is running already (its control socket is {}): 'domicile down' ends it", .0.display())]
@@ -57,9 +59,16 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 3,
-            Self::Permission | Self::Tun(OpenError::Permission) | Self::Bind(BindError::Permission { .. }) => 4,
+            Self::Permission
+            | Self::Tun(OpenError::Permission)
+            | Self::Bind(BindError::Permission { .. }) => 4,
             Self::Running(_) | Self::Bind(BindError::InUse { .. }) | Self::Tun(OpenError::InUse(_)) => 6,
-            Self::Path { .. } | Self::Bind(_) | Self::Tun(_) | Self::Netlink(_) | Self::Worker { .. } | Self::System(_) => 1,
+            Self::Path { .. }
+            | Self::Bind(_)
+            | Self::Tun(_)
+            | Self::Netlink(_)
+            | Self::Worker { .. }
+            | Self::System(_) => 1,
         }
     }
 }

@@ -110,9 +110,15 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
 }
 
 fn open_keylog(path: &std::path::Path) -> Result<KeyLog, Error> {
-    let log = KeyLog::open(path)
-        .map_err(|error| Error::Path { path: path.to_owned(), what: "opening the key log", error })?;
-    tracing::warn!("writing keys to {}: whoever reads that file can read everything said from now on", path.display());
+    let log = KeyLog::open(path).map_err(|error| Error::Path {
+        path: path.to_owned(),
+        what: "opening the key log",
+        error,
+    })?;
+    tracing::warn!(
+        "writing keys to {}: whoever reads that file can read everything said from now on",
+        path.display()
+    );
     Ok(log)
 }
 

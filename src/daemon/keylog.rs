@@ -21,11 +21,25 @@ impl KeyLog {
         Ok(Self(file))
     }
 
-    pub(super) fn ike(&mut self, spi_i: u64, spi_r: u64, suite: IkeSuite, ei: &Secret, er: &Secret) -> io::Result<()> {
+    pub(super) fn ike(
+        &mut self,
+        spi_i: u64,
+        spi_r: u64,
+        suite: IkeSuite,
+        ei: &Secret,
+        er: &Secret,
+    ) -> io::Result<()> {
         self.0.write_all(ike_line(spi_i, spi_r, suite, ei, er).as_bytes())
     }
 
-    pub(super) fn esp(&mut self, from: Ipv4Addr, to: Ipv4Addr, spi: u32, suite: EspSuite, key: &Secret) -> io::Result<()> {
+    pub(super) fn esp(
+        &mut self,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        spi: u32,
+        suite: EspSuite,
+        key: &Secret,
+    ) -> io::Result<()> {
         self.0.write_all(esp_line(from, to, spi, suite, key).as_bytes())
     }
 }

@@ -44,7 +44,10 @@ pub(super) fn plan(config: &Config) -> Plan {
 impl Edge {
     /// Sockets first (a second daemon fails here, before it touches anything), then what an earlier run left is swept,
     /// then device, routes and threads.
-    pub(super) async fn open(config: &Config, reader: &Reader) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
+    pub(super) async fn open(
+        config: &Config,
+        reader: &Reader,
+    ) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
         if !caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap_or(false) {
             return Err(Error::Permission);
         }
@@ -77,7 +80,9 @@ impl Edge {
     /// Sends an IKE message: bare from port 500, behind the marker from ours (RFC 3948 §2.2).
     pub(super) fn transmit(&self, transmit: &Transmit) {
         let sent = match &self.ike {
-            Some(ike) if transmit.path.local.port() == ike.port() => ike.send_to(transmit.path, &transmit.message),
+            Some(ike) if transmit.path.local.port() == ike.port() => {
+                ike.send_to(transmit.path, &transmit.message)
+            }
             _ if transmit.keepalive => self.udp.send_to(transmit.path, &transmit.message),
             _ => {
                 let mut datagram = NON_ESP_MARKER.to_vec();

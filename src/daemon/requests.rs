@@ -8,9 +8,7 @@ use tokio::sync::oneshot;
 use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
 use super::machine::plan;
-use crate::api::{
-    ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status,
-};
+use crate::api::{ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status};
 use crate::dataplane::counters::Summary;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
@@ -61,7 +59,9 @@ impl Desk {
             Request::Connect(request) => return self.connect(now, node, &request, reply),
             Request::Disconnect(request) => self.find(&request.peer).and_then(|remote| {
                 node.disconnect(now, remote);
-                document(&Done { message: format!("closed every security association with {}", request.peer) })
+                document(&Done {
+                    message: format!("closed every security association with {}", request.peer),
+                })
             }),
             Request::Rekey(request) => self.find(&request.peer).and_then(|remote| {
                 let what = request.what.as_deref().unwrap_or("child");
@@ -86,7 +86,13 @@ impl Desk {
         })
     }
 
-    fn connect(&mut self, now: Instant, node: &mut Node, request: &PeerRequest, reply: oneshot::Sender<Reply>) {
+    fn connect(
+        &mut self,
+        now: Instant,
+        node: &mut Node,
+        request: &PeerRequest,
+        reply: oneshot::Sender<Reply>,
+    ) {
         let remote = match self.find(&request.peer) {
             Ok(remote) => remote,
             Err(error) => {
@@ -96,7 +102,9 @@ impl Desk {
         };
         let timeout = request.timeout.unwrap_or(CONNECT_TIMEOUT).clamp(0.1, LONGEST_TIMEOUT);
         let answer = match node.connect(now, remote, &source_for) {
-            Ok(Some(local)) => document(&ConnectReply { address: remote, local, existing: true, elapsed: 0.0 }),
+            Ok(Some(local)) => {
+                document(&ConnectReply { address: remote, local, existing: true, elapsed: 0.0 })
+            }
             Ok(None) => {
                 let until = now + Duration::from_secs_f64(timeout);
                 self.waiting.push(Waiting { local: None, remote, since: now, until, reply });
@@ -115,7 +123,10 @@ impl Desk {
         let (remote, outcome) = match event {
             Event::PeerUp { local, remote } => (*remote, Ok(*local)),
             Event::PeerFailed { remote, error, .. } => (*remote, Err(error.clone())),
-            Event::PeerDown { .. } | Event::PathChanged { .. } | Event::IkeKeys { .. } | Event::ChildKeys { .. } => return,
+            Event::PeerDown { .. }
+            | Event::PathChanged { .. }
+            | Event::IkeKeys { .. }
+            | Event::ChildKeys { .. } => return,
         };
         for waiting in self.waiting.extract_if(.., |waiting| waiting.remote == remote) {
             let reply = match &outcome {
@@ -137,7 +148,10 @@ impl Desk {
             let after = waiting.until.saturating_duration_since(waiting.since).as_secs_f64();
             let _ = waiting.reply.send(Err(refusal(
                 "ike",
-                format!("{} has not answered after {after:.0} s; the attempt goes on in the background", waiting.remote),
+                format!(
+                    "{} has not answered after {after:.0} s; the attempt goes on in the background",
+                    waiting.remote
+                ),
             )));
         }
     }
@@ -150,7 +164,10 @@ impl Desk {
     /// Reads the configuration again. A file with problems changes nothing.
     pub(super) fn reload(&mut self, now: Instant, node: &mut Node) -> Result<String, ErrorReply> {
         let new = config::load(&self.config.path).map_err(|problems| {
-            refusal("request", format!("nothing was changed, because the configuration has problems:\n{problems}"))
+            refusal(
+                "request",
+                format!("nothing was changed, because the configuration has problems:\n{problems}"),
+            )
         })?;
         let fixed = |config: &Config| (config.port, config.ike_port, config.control_socket.clone());
         if fixed(&new) != fixed(&self.config) || plan(&new) != plan(&self.config) {

@@ -24,8 +24,8 @@ use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, L
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{
-    AddressMessageBuilder, Handle, IpVersion, LinkUnspec, MulticastGroup, RouteMessageBuilder, new_connection,
-    new_multicast_connection,
+    AddressMessageBuilder, Handle, IpVersion, LinkUnspec, MulticastGroup, RouteMessageBuilder,
+    new_connection, new_multicast_connection,
 };
 use tokio::sync::mpsc;
 
@@ -124,7 +124,8 @@ impl Machine {
             self.add_route(&format!("route unreachable {prefix}"), route.build()).await?;
         }
         for (local, remote) in &plan.bypassed {
-            let rule = rule(BYPASS_PRIORITY, RouteHeader::RT_TABLE_MAIN.into(), None, Some((*local, *remote)));
+            let rule =
+                rule(BYPASS_PRIORITY, RouteHeader::RT_TABLE_MAIN.into(), None, Some((*local, *remote)));
             self.add_rule(rule).await?;
         }
         self.add_rule(rule(LOCAL_PRIORITY, LOCAL_TABLE, Some(&plan.interface), None)).await?;
@@ -161,7 +162,10 @@ impl Machine {
             .build();
         told(|| format!("addrgenmode none on {name}"), self.handle.link().set(quiet).execute().await)?;
         let up = LinkUnspec::new_with_index(index).mtu(plan.mtu.into()).up().build();
-        told(|| format!("bringing {name} up with MTU {}", plan.mtu), self.handle.link().set(up).execute().await)?;
+        told(
+            || format!("bringing {name} up with MTU {}", plan.mtu),
+            self.handle.link().set(up).execute().await,
+        )?;
         Ok(index)
     }
 
@@ -173,7 +177,9 @@ impl Machine {
         request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         told(|| format!("adding {address}"), request.execute().await)?;
         // The kernel's own local route answers on every interface; ours only for the tunnel and for ourselves.
-        let ours = route(Ipv6Net::from(address), LOCAL_TABLE).kind(RouteType::Local).output_interface(self.loopback().await?);
+        let ours = route(Ipv6Net::from(address), LOCAL_TABLE)
+            .kind(RouteType::Local)
+            .output_interface(self.loopback().await?);
         self.add_route(&format!("local route for {address}"), ours.build()).await?;
         let kernels = RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(address, 128)
@@ -220,7 +226,9 @@ impl Machine {
             all.into_iter().filter(|route| route.header.protocol == RouteProtocol::Other(PROTOCOL)).collect();
         for route in &mut ours {
             // What a dump adds and a deletion does not take.
-            route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_) | RouteAttribute::Metrics(_)));
+            route.attributes.retain(|attribute| {
+                !matches!(attribute, RouteAttribute::CacheInfo(_) | RouteAttribute::Metrics(_))
+            });
         }
         Ok(ours)
     }
@@ -233,7 +241,12 @@ fn route(prefix: Ipv6Net, table: u32) -> RouteMessageBuilder<Ipv6Addr> {
         .protocol(RouteProtocol::Other(PROTOCOL))
 }
 
-fn rule(priority: u32, table: u32, interface: Option<&str>, between: Option<(Ipv6Net, Ipv6Net)>) -> RuleMessage {
+fn rule(
+    priority: u32,
+    table: u32,
+    interface: Option<&str>,
+    between: Option<(Ipv6Net, Ipv6Net)>,
+) -> RuleMessage {
     let mut rule = RuleMessage::default();
     rule.header.family = rtnetlink::packet_route::AddressFamily::Inet6;
     rule.header.action = RuleAction::ToTable;

@@ -1,0 +1,130 @@
+//! `domicile ping`: every stage on the way to an answer, and which one fails.
+#![expect(clippy::disallowed_methods, reason = "round-trip times are measured here")]
+
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::args::{Cli, PingArgs};
+use super::exit::{FAILURE, Failed};
+use super::verbs::bring_up;
+
+const ECHO_REQUEST: u8 = 128;
+const ECHO_REPLY: u8 = 129;
+const PAYLOAD: usize = 56;
+/// How long the SA may take.
+const CONNECT_TIMEOUT: f64 = 10.0;
+
+pub(super) fn run(cli: &Cli, args: &PingArgs) -> Result<(), Failed> {
+    // Stages daemon, name, policy and ike: the daemon's refusals begin with their stage.
+    let up = bring_up(cli, &args.peer, CONNECT_TIMEOUT)?;
+    if up.existing {
+        println!("ike    {} is up, from {}", up.address, up.local);
+    } else {
+        println!("ike    {} is up after {:.1} ms, from {}", up.address, up.elapsed * 1e3, up.local);
+    }
+    let echo = Echo::open(up.local, up.address)?;
+    let mut times = Vec::new();
+    for number in 0..args.count {
+        let sent = Instant::now();
+        match echo.exchange(number as u16, Duration::from_secs_f64(args.wait.clamp(0.001, 60.0)))? {
+            Some(time) => {
+                println!("echo   {} seq={} time={:.3} ms", up.address, number + 1, time.as_secs_f64() * 1e3);
+                times.push(time);
+            }
+            None => println!("echo   {} seq={} no answer within {} s", up.address, number + 1, args.wait),
+        }
+        if number + 1 < args.count {
+            let pause = Duration::from_secs_f64(args.interval.clamp(0.0, 3600.0));
+            std::thread::sleep(pause.saturating_sub(sent.elapsed()));
+        }
+    }
+    summary(args.count, &mut times);
+    if times.is_empty() {
+        return Err(Failed::new(
+            FAILURE,
+            format!(
+                "echo: the security association with {} is up, but nothing answers through it: is the other machine's ICMPv6 filtered?",
+                up.address
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn summary(sent: u32, times: &mut [Duration]) {
+    times.sort();
+    let lost = 100.0 * (1.0 - times.len() as f64 / f64::from(sent));
+    print!("{sent} sent, {} answered, {lost:.0}% lost", times.len());
+    if let (Some(least), Some(most)) = (times.first(), times.last()) {
+        let mean = times.iter().sum::<Duration>() / times.len() as u32;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        print!(", rtt min/avg/max {:.3}/{:.3}/{:.3} ms", ms(*least), ms(mean), ms(*most));
+    }
+    println!();
+}
+
+/// ICMPv6 echo through the kernel, so that routes and the TUN are part of the test.
+struct Echo {
+    socket: Socket,
+    to: SocketAddrV6,
+    /// With a raw socket the identifier is ours; the kernel sets it otherwise.
+    identifier: u16,
+}
+
+impl Echo {
+    fn open(from: Ipv6Addr, to: Ipv6Addr) -> Result<Self, Failed> {
+        let failed =
+            |what: &str, error: std::io::Error| Failed::new(FAILURE, format!("route: {what}: {error}"));
+        let protocol = Some(Protocol::ICMPV6);
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, protocol)
+            .or_else(|_| Socket::new(Domain::IPV6, Type::RAW, protocol))
+            .map_err(|error| failed("no ICMPv6 socket (try as root)", error))?;
+        socket.bind(&SocketAddrV6::new(from, 0, 0, 0).into()).map_err(|error| {
+            failed(
+                &format!(
+                    "{from} is not an address of this network namespace: run ping where the daemon runs"
+                ),
+                error,
+            )
+        })?;
+        let to = SocketAddrV6::new(to, 0, 0, 0);
+        socket.connect(&to.into()).map_err(|error| failed(&format!("no route to {}", to.ip()), error))?;
+        Ok(Self { socket, to, identifier: std::process::id() as u16 })
+    }
+
+    fn exchange(&self, number: u16, wait: Duration) -> Result<Option<Duration>, Failed> {
+        let mut request = [0; 8 + PAYLOAD];
+        request[0] = ECHO_REQUEST;
+        request[4..6].copy_from_slice(&self.identifier.to_be_bytes());
+        request[6..8].copy_from_slice(&number.to_be_bytes());
+        let sent = Instant::now();
+        if let Err(error) = self.socket.send(&request) {
+            return Err(Failed::new(
+                FAILURE,
+                format!("route: a packet to {} does not leave: {error}", self.to.ip()),
+            ));
+        }
+        while let Some(left) = wait.checked_sub(sent.elapsed()).filter(|left| !left.is_zero()) {
+            let mut answer = [0; 1500];
+            self.socket
+                .set_read_timeout(Some(left))
+                .map_err(|error| Failed::new(FAILURE, format!("echo: {error}")))?;
+            match (&self.socket).read(&mut answer) {
+                Ok(len) if len >= 8 && answer[0] == ECHO_REPLY && answer[6..8] == number.to_be_bytes() => {
+                    return Ok(Some(sent.elapsed()));
+                }
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // An ICMPv6 error about our request: no answer will come.
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+}
