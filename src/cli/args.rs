@@ -160,14 +160,13 @@ pub(super) enum PeerVerb {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "proof", required = true, multiple = false, args = ["public_key", "psk_file"])]
 pub(super) struct PeerAddArgs {
     /// A name for it
     pub(super) name: String,
     /// Its permanent address
     pub(super) address: String,
     /// Its public key, as 'domicile key show' prints it there
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", required_unless_present = "psk_file", conflicts_with = "psk_file")]
     pub(super) public_key: Option<String>,
     /// A file with the shared secret, readable by you alone
     #[arg(long, value_name = "FILE")]

@@ -111,10 +111,10 @@ impl Node {
         let Some(pair) = self.pairs.get_mut(&key) else { return };
         pair.installed.retain(|other| *other != id);
         if pair.active == Some(id) {
-            pair.active = None;
             match pair.installed.last().copied() {
                 Some(next) => self.send_on(next),
                 None => {
+                    pair.active = None;
                     pair.lost(now);
                     self.publisher.remove_outbound(key.0, key.1);
                     self.events.push_back(Event::PeerDown {
