@@ -216,6 +216,11 @@ impl Node {
         self.ike.is_empty()
     }
 
+    /// The IKE endpoint, to look at.
+    pub fn ike(&self) -> &ike::Endpoint {
+        &self.ike
+    }
+
     /// The next IKE datagram to send.
     pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
         self.ike.poll_transmit()
