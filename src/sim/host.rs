@@ -129,7 +129,9 @@ impl Host {
             outbound::Verdict::Sealed { soft_limit } => soft_limit.map(|spi| DataEvent::SoftLimit { spi }),
             outbound::Verdict::Acquire => Some(DataEvent::Acquire { packet: packet.to_vec() }),
             outbound::Verdict::Exhausted { tell } => tell.map(|spi| DataEvent::Exhausted { spi }),
-            outbound::Verdict::Full | outbound::Verdict::TooBig { .. } | outbound::Verdict::Refused(_) => None,
+            outbound::Verdict::Full | outbound::Verdict::TooBig { .. } | outbound::Verdict::Refused(_) => {
+                None
+            }
         };
         if let Some(event) = event {
             self.tell(now, event);

@@ -134,13 +134,16 @@ impl Observer {
                 self.counts.esp += 1;
                 self.esp_packet(spi, packet)
             }
-            Ok(Datagram::Relayed(_)) | Err(_) => Err("something that is no IKE, ESP or keepalive was sent".to_owned()),
+            Ok(Datagram::Relayed(_)) | Err(_) => {
+                Err("something that is no IKE, ESP or keepalive was sent".to_owned())
+            }
         }
     }
 
     /// A sealed message has a nonce of its own, or is a retransmission, octet for octet.
     fn ike_message(&mut self, message: &[u8]) -> Result<(), String> {
-        let header = Header::parse(message).map_err(|error| format!("a malformed IKE message was sent: {error}"))?;
+        let header =
+            Header::parse(message).map_err(|error| format!("a malformed IKE message was sent: {error}"))?;
         let skip = match header.next_payload {
             payload_type::SK => 4,
             payload_type::SKF => 8,
@@ -150,8 +153,7 @@ impl Observer {
             .get(HEADER_LEN + skip..)
             .and_then(|rest| rest.first_chunk())
             .ok_or("a sealed IKE message without IV was sent")?;
-        let direction =
-            (header.initiator_spi, header.responder_spi, header.flags & flags::INITIATOR != 0);
+        let direction = (header.initiator_spi, header.responder_spi, header.flags & flags::INITIATOR != 0);
         let content = digest(message);
         match self.ike.insert((direction, iv), content) {
             Some(before) if before != content => Err(format!(

@@ -14,8 +14,8 @@ use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::ike::{self, Lifetimes, LocalEntity};
 use crate::node::{Config, PeerConfig};
 use crate::policy::pad::{Pad, Peer, Proof};
-use crate::policy::spd::{Policy, Services, Spd};
 use crate::policy::spd::Action;
+use crate::policy::spd::{Policy, Services, Spd};
 
 /// The port of both machines.
 pub const PORT: u16 = 4500;
