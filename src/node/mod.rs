@@ -119,11 +119,12 @@ impl Node {
 
     /// Time passed. Harmless when early.
     pub fn handle_timeout(&mut self, now: Instant, route: RouteLookup<'_>) {
-        self.ike.handle_timeout(now);
+        // Before IKE looks at its timers: a liveness check that became due may be needless, or armed only now.
         if self.tick.is_some_and(|tick| tick <= now) {
             self.read_counters(now);
             self.tick = (!self.children.is_empty()).then(|| now + TICK);
         }
+        self.ike.handle_timeout(now);
         self.drain(now);
         let due: Vec<PairKey> =
             self.pairs.iter().filter(|(_, pair)| pair.wants_attempt(now)).map(|(key, _)| *key).collect();
