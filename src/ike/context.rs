@@ -25,6 +25,10 @@ pub(super) enum Deferred {
     Add(Box<Sa>),
     /// This SA was authenticated; `initial_contact`: the peer says that it has no other.
     Established { id: IkeId, initial_contact: bool },
+    /// This SA is about to say goodbye because another one took its place: send on a child of that one.
+    Leave { id: IkeId },
+    /// A child of this SA was deleted: its inbound half stays for a little while, if another child can be sent on.
+    Drain { id: IkeId, child: ChildId, spi_in: u32, reason: CloseReason },
     /// This SA ends.
     Remove { id: IkeId, reason: CloseReason },
     /// Authenticate anew over this path; the old SA goes when the new one is up.

@@ -206,8 +206,11 @@ impl Endpoint {
         let existing = self
             .sas
             .values()
-            .find(|sa| sa.local == local && sa.remote == remote && !matches!(sa.phase, Phase::Closed))
-            .map(|sa| (sa.id, sa.is_established() && sa.children.is_empty()));
+            .find(|sa| {
+                let gone = matches!(sa.phase, Phase::Closed) || sa.is_leaving();
+                sa.local == local && sa.remote == remote && !gone
+            })
+            .map(|sa| (sa.id, sa.is_established() && sa.children.values().all(|child| child.deleting)));
         if let Some((id, childless)) = existing {
             if childless {
                 self.with(now, id, |sa, ctx| {
@@ -272,6 +275,13 @@ impl Endpoint {
         self.sas.values().filter(|sa| sa.is_established()).map(|sa| sa.info(now)).collect()
     }
 
+    /// Is there an IKE SA between these two that has a child or may still get one?
+    pub fn is_trying(&self, local: Ipv6Addr, remote: Ipv6Addr) -> bool {
+        self.sas.values().any(|sa| {
+            (sa.local, sa.remote) == (local, remote) && !matches!(sa.phase, Phase::Closed) && !sa.is_leaving()
+        })
+    }
+
     /// Half-open SAs of the responder: state that nobody is authenticated for.
     pub fn half_open(&self) -> usize {
         self.half_open.len()
@@ -325,11 +335,20 @@ impl Endpoint {
         while let Some(deferred) = self.ctx.deferred.pop_front() {
             match deferred {
                 Deferred::Add(sa) => {
-                    let pair = (sa.local, sa.remote);
+                    let (id, pair) = (sa.id, (sa.local, sa.remote));
                     self.insert(*sa);
+                    if let Some(sa) = self.sas.get_mut(&id) {
+                        sa.pump(&mut self.ctx, now);
+                    }
                     self.supersede_older(now, pair);
                 }
                 Deferred::Established { id, initial_contact } => self.established(now, id, initial_contact),
+                Deferred::Leave { id } => {
+                    if let Some(pair) = self.sas.get(&id).map(|sa| (sa.local, sa.remote)) {
+                        self.send_on_best(pair, Some(id));
+                    }
+                }
+                Deferred::Drain { id, child, spi_in, reason } => self.drain(now, id, child, spi_in, reason),
                 Deferred::Remove { id, reason } => self.remove(now, id, reason),
                 Deferred::Replace { id, path } => self.replace(now, id, path),
             }
@@ -357,26 +376,13 @@ impl Endpoint {
         self.by_spi.retain(|_, other| *other != id);
         self.half_open.retain(|_, other| *other != id);
         let gentle = matches!(reason, CloseReason::Replaced | CloseReason::Peer);
+        let others = !sa.children.is_empty() && self.send_on_best((sa.local, sa.remote), None);
         for (child, state) in &sa.children {
             self.ctx.outbound.remove(&state.spi_out);
-            if gentle && self.has_other_child(sa.local, sa.remote) {
+            if gentle && others {
                 self.ctx.drain_child(now, *child, state.spi_in, reason.clone());
             } else {
                 self.ctx.close_child(*child, state.spi_in, reason.clone());
-            }
-        }
-        // A child that takes the place of these is in use from now on.
-        let heirs: Vec<(IkeId, u32)> = self
-            .sas
-            .values()
-            .filter(|other| other.local == sa.local && other.remote == sa.remote)
-            .flat_map(|other| {
-                other.children.values().filter(|child| child.awaits_use).map(|child| (other.id, child.spi_in))
-            })
-            .collect();
-        for (heir, spi_in) in heirs {
-            if let Some(heir) = self.sas.get_mut(&heir) {
-                heir.child_used(&mut self.ctx, spi_in);
             }
         }
         if sa.remote == Ipv6Addr::UNSPECIFIED {
@@ -408,8 +414,36 @@ impl Endpoint {
         }
     }
 
-    fn has_other_child(&self, local: Ipv6Addr, remote: Ipv6Addr) -> bool {
-        self.sas.values().any(|sa| sa.local == local && sa.remote == remote && !sa.children.is_empty())
+    fn drain(&mut self, now: Instant, id: IkeId, child: ChildId, spi_in: u32, reason: CloseReason) {
+        let pair = self.sas.get(&id).map(|sa| (sa.local, sa.remote));
+        if pair.is_some_and(|pair| self.send_on_best(pair, None)) {
+            self.ctx.drain_child(now, child, spi_in, reason);
+        } else {
+            self.ctx.close_child(child, spi_in, reason);
+        }
+    }
+
+    /// A child or its IKE SA goes: what was sent on it goes through the best of the others from now on. False when
+    /// there is none.
+    fn send_on_best(&mut self, pair: (Ipv6Addr, Ipv6Addr), leaving: Option<IkeId>) -> bool {
+        let candidates = self
+            .sas
+            .values()
+            .filter(|sa| (sa.local, sa.remote) == pair && Some(sa.id) != leaving)
+            .filter_map(|sa| Some((sa, sa.established_since()?)))
+            .flat_map(|(sa, since)| {
+                let stays = !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
+                sa.children
+                    .iter()
+                    .filter(|(_, child)| !child.deleting && child.replaced_by.is_none())
+                    .map(move |(id, child)| (stays, !child.awaits_use, since, sa.spi_i, *id, sa.id))
+            });
+        let Some((_, _, _, _, child, id)) = candidates.max() else { return false };
+        if let Some(state) = self.sas.get_mut(&id).and_then(|sa| sa.children.get_mut(&child)) {
+            state.awaits_use = false;
+        }
+        self.ctx.emit(Event::ChildSend(child));
+        true
     }
 }
 

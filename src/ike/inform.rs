@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::context::Context;
+use super::context::{Context, Deferred};
 use super::event::{ChildId, CloseReason};
 use super::sa::Sa;
 use super::window::{Task, Want};
@@ -51,9 +51,7 @@ impl Sa {
         for delete in deletes {
             match delete.protocol {
                 PROTOCOL_IKE => gone = true,
-                PROTOCOL_ESP => {
-                    paired.extend(delete.spis.iter().filter_map(|spi| self.delete_of(ctx, now, *spi)))
-                }
+                PROTOCOL_ESP => paired.extend(delete.spis.iter().filter_map(|spi| self.delete_of(ctx, *spi))),
                 _ => {}
             }
         }
@@ -73,7 +71,7 @@ impl Sa {
 
     /// The peer deletes a child; `spi` is what it receives on. Gives the SPI to answer with, unless our own DELETE
     /// crossed (RFC 7296 §1.4.1).
-    fn delete_of(&mut self, ctx: &mut Context, now: Instant, spi: u32) -> Option<u32> {
+    fn delete_of(&mut self, ctx: &mut Context, spi: u32) -> Option<u32> {
         let (id, _) = self.children.iter().find(|(_, child)| child.spi_out == spi)?;
         let id = *id;
         let child = self.children.remove(&id)?;
@@ -81,10 +79,6 @@ impl Sa {
         let successor = child.replaced_by.and_then(|new| self.children.get(&new)).map(|new| new.spi_in);
         if let Some(spi_in) = successor {
             self.child_used(ctx, spi_in);
-        } else {
-            let waiting: Vec<u32> =
-                self.children.values().filter(|child| child.awaits_use).map(|child| child.spi_in).collect();
-            waiting.into_iter().for_each(|spi_in| self.child_used(ctx, spi_in));
         }
         ctx.outbound.remove(&child.spi_out);
         let crossed = self
@@ -97,7 +91,7 @@ impl Sa {
             return None;
         }
         let reason = if child.replaced_by.is_some() { CloseReason::Replaced } else { CloseReason::Peer };
-        ctx.drain_child(now, id, child.spi_in, reason);
+        ctx.deferred.push_back(Deferred::Drain { id: self.id, child: id, spi_in: child.spi_in, reason });
         Some(child.spi_in)
     }
 
@@ -116,21 +110,17 @@ impl Sa {
     }
 
     /// The peer confirmed our DELETE.
-    pub(super) fn child_deleted(
-        &mut self,
-        ctx: &mut Context,
-        now: Instant,
-        id: ChildId,
-        spi_in: u32,
-        reason: CloseReason,
-    ) {
+    pub(super) fn child_deleted(&mut self, ctx: &mut Context, id: ChildId, spi_in: u32, reason: CloseReason) {
         if let Some(child) = self.children.remove(&id) {
             ctx.outbound.remove(&child.spi_out);
         }
-        ctx.drain_child(now, id, spi_in, reason);
+        ctx.deferred.push_back(Deferred::Drain { id: self.id, child: id, spi_in, reason });
     }
 
     pub(super) fn begin_delete_ike(&mut self, ctx: &mut Context, now: Instant, reason: CloseReason) {
+        if reason == CloseReason::Replaced && !self.children.is_empty() {
+            ctx.deferred.push_back(Deferred::Leave { id: self.id });
+        }
         let delete = Payload::Delete(Delete { protocol: PROTOCOL_IKE, spis: Vec::new() });
         self.request(ctx, now, exchange::INFORMATIONAL, &[delete], Task::DeleteIke(reason));
     }

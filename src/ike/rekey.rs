@@ -32,6 +32,11 @@ pub(super) struct RekeyTask {
 
 impl Sa {
     pub(super) fn begin_rekey_ike(&mut self, ctx: &mut Context, now: Instant) {
+        if self.timers.is_set(Timer::Superseded) {
+            // Another SA is to stay; should that one go first, this one is rekeyed after all.
+            self.retry(ctx, now, Want::RekeyIke);
+            return;
+        }
         let kex = KeyPair::generate(&mut ctx.rng);
         let nonce = ctx.nonce();
         let spi = ctx.ike_spi();
@@ -97,10 +102,21 @@ impl Sa {
             ctx.inbound.insert(child.spi_in, heir.id);
             ctx.outbound.insert(child.spi_out, heir.id);
         }
-        for (id, child) in heir.children.iter().filter(|(_, child)| child.deleting) {
-            let _ = child;
+        for (id, _) in heir.children.iter().filter(|(_, child)| child.deleting) {
             heir.window.want(Want::DeleteChild(*id, CloseReason::Replaced));
         }
+        // The old SA does nothing more but end: what waited for its window goes to the heir.
+        for want in self.window.take_wants() {
+            match want {
+                Want::Child | Want::RekeyChild(_) | Want::DeleteChild(..) | Want::Probe(_) => {
+                    heir.window.want(want)
+                }
+                Want::UpdateAddresses => heir.window.want_first(want),
+                Want::RekeyIke | Want::Liveness => {}
+                Want::DeleteIke(_) | Want::Refuse(_) => self.window.want(want),
+            }
+        }
+        self.timers.stop(Timer::Retry);
         self.timers.stop(Timer::Rekey);
         self.timers.stop(Timer::Reauth);
         self.timers.set(Timer::Superseded, now + FALLBACK);

@@ -94,6 +94,13 @@ impl Sa {
         matches!(self.phase, Phase::Established { .. })
     }
 
+    /// Its goodbye is under way or waits for the window.
+    pub(super) fn is_leaving(&self) -> bool {
+        let goodbye = |task: &Task| matches!(task, Task::DeleteIke(_) | Task::Refuse);
+        self.window.outstanding.as_ref().is_some_and(|out| goodbye(&out.task))
+            || self.window.wants(|want| matches!(want, Want::DeleteIke(_) | Want::Refuse(_)))
+    }
+
     /// Since when.
     pub(super) fn established_since(&self) -> Option<Instant> {
         match self.phase {
@@ -303,7 +310,7 @@ impl Sa {
             Task::Auth => self.handle_auth_response(ctx, now, path, payloads),
             Task::Child(task) => self.handle_child_response(ctx, now, *task, payloads),
             Task::RekeyIke(task) => self.handle_rekey_response(ctx, now, *task, payloads),
-            Task::DeleteChild(id, spi_in, reason) => self.child_deleted(ctx, now, id, spi_in, reason),
+            Task::DeleteChild(id, spi_in, reason) => self.child_deleted(ctx, id, spi_in, reason),
             Task::DeleteIke(reason) => self.end(ctx, reason),
             Task::Liveness | Task::UpdateAddresses => self.handle_nat_answer(payloads),
             Task::Probe { path: probed, cookie } => {

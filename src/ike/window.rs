@@ -105,7 +105,7 @@ impl Outstanding {
     pub(super) fn hurry(&mut self, now: Instant) {
         const SOON: Duration = Duration::from_millis(150);
         const REMAINING: u32 = 3;
-        if self.tries > self.sent + REMAINING {
+        if self.longest > SOON {
             self.tries = self.sent + REMAINING;
             self.longest = SOON;
             self.next = self.next.min(now + SOON);
@@ -149,6 +149,11 @@ impl Window {
     /// Is there one like this, waiting?
     pub(super) fn wants(&self, test: impl Fn(&Want) -> bool) -> bool {
         self.queue.iter().any(test)
+    }
+
+    /// Everything that waits, taken away.
+    pub(super) fn take_wants(&mut self) -> VecDeque<Want> {
+        std::mem::take(&mut self.queue)
     }
 
     /// Nothing more is wanted.

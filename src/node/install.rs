@@ -6,7 +6,7 @@ use std::time::Instant;
 use rand_core::Rng;
 
 use super::child::Child;
-use super::pair::{Pair, PairKey};
+use super::pair::{Attempt, Pair, PairKey};
 use super::{Event, Inject, Node, TICK};
 use crate::dataplane::event::UdpPath;
 use crate::esp::{InboundSa, Limits, OutboundSa, SaParams};
@@ -168,6 +168,14 @@ impl Node {
                     .collect();
                 for child in orphans {
                     self.remove(now, child, reason);
+                }
+                // An attempt that counted on this SA has come to nothing, too.
+                let counted_on_it = self
+                    .pairs
+                    .get(&key)
+                    .is_some_and(|pair| pair.attempt == Attempt::Running && pair.active.is_none());
+                if counted_on_it && !self.ike.is_trying(key.0, key.1) {
+                    self.fail(now, key, describe(reason));
                 }
             }
         }

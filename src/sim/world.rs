@@ -352,7 +352,9 @@ impl World {
     fn send_packet(&mut self, from: usize) -> Outcome {
         let length = self.dice.below(600) as usize;
         let packet = packet(entity(from), entity(1 - from), self.number, length);
-        self.observer.application_sends(self.number, packet.clone());
+        let number = self.number;
+        self.observer.application_sends(number, packet.clone());
+        self.note(|| format!("{from}: packet {number}"));
         self.number += 1;
         self.hosts[from].from_application(self.now, &packet);
         self.collect()
@@ -430,12 +432,17 @@ impl World {
             let (delivered, errors) = (std::mem::take(&mut host.delivered), std::mem::take(&mut host.errors));
             for event in events {
                 self.observer.key_logged(&event)?;
-                if !matches!(event, Event::IkeKeys { .. } | Event::ChildKeys { .. }) {
-                    self.note(|| format!("{at}: {event:?}"));
+                match event {
+                    Event::IkeKeys { spi_i, spi_r, .. } => {
+                        self.note(|| format!("{at}: has IKE SA {spi_i:016x} {spi_r:016x}"));
+                    }
+                    Event::ChildKeys { spi, .. } => self.note(|| format!("{at}: has ESP SA {spi:#010x}")),
+                    event => self.note(|| format!("{at}: {event:?}")),
                 }
             }
             for packet in delivered {
-                self.observer.tunnel_delivers(entity(at), &packet)?;
+                let number = self.observer.tunnel_delivers(entity(at), &packet)?;
+                self.note(|| format!("{at}: gets packet {number}"));
             }
             for error in errors {
                 if error.get(6) != Some(&58) || error.get(24..40) != Some(&entity(at).octets()[..]) {
