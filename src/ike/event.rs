@@ -149,8 +149,8 @@ pub enum Event {
     ChildSend(ChildId),
     /// Remove this child, both directions.
     ChildClosed { id: ChildId, reason: CloseReason },
-    /// All children of this IKE SA travel this way from now on.
-    PathChanged { ike: IkeId, path: UdpPath },
+    /// This IKE SA and its children travel this way from now on.
+    PathChanged { ike: IkeId, children: Vec<ChildId>, path: UdpPath },
     /// The IKE SA is gone; its children were closed by events before this one.
     IkeClosed { id: IkeId, local: Ipv6Addr, remote: Ipv6Addr, reason: CloseReason },
     /// `initiate` came to nothing; nothing of it is left.

@@ -63,7 +63,9 @@ impl Endpoint {
             // Of two that crossed, the one that the lower address started stays.
             let lower_started_new = initiator == (pair.0 < pair.1);
             let loser = if simultaneous && !lower_started_new { id } else { other };
-            let ours = if loser == id { initiator } else { other_initiator };
+            // Ends may see the order differently. Therefore nobody deletes at once what the other may want to keep: only
+            // an SA of one's own that lost, or the one that the new one was made to replace.
+            let ours = simultaneous && if loser == id { initiator } else { other_initiator };
             let explicit = replaces == Some(other) || (!simultaneous && initiator);
             let pause = if ours || explicit { SUPERSEDED } else { FALLBACK };
             if let Some(sa) = self.sas.get_mut(&loser) {

@@ -24,7 +24,8 @@ impl Sa {
     pub(super) fn move_to(&mut self, ctx: &mut Context, path: UdpPath) {
         if self.path != path {
             self.path = path;
-            ctx.emit(Event::PathChanged { ike: self.id, path });
+            let children = self.children.keys().copied().collect();
+            ctx.emit(Event::PathChanged { ike: self.id, children, path });
         }
     }
 

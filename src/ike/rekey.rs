@@ -96,6 +96,8 @@ impl Sa {
             Phase::Established { authenticated, .. } => authenticated,
             Phase::InitSent(_) | Phase::HalfOpen(_) | Phase::AuthSent(_) | Phase::Closed => now,
         };
+        // It may have been made before the path changed, when rekeys crossed.
+        heir.path = self.path;
         heir.establish(ctx, now, authenticated);
         heir.children = std::mem::take(&mut self.children);
         for child in heir.children.values() {

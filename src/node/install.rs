@@ -24,7 +24,7 @@ impl Node {
                 ike::Event::ChildReady(child) => self.install(now, *child),
                 ike::Event::ChildSend(id) => self.send_on(id),
                 ike::Event::ChildClosed { id, reason } => self.remove(now, id, &reason),
-                ike::Event::PathChanged { ike, path } => self.move_to(ike, path),
+                ike::Event::PathChanged { children, path, .. } => self.move_to(&children, path),
                 ike::Event::IkeClosed { id, local, remote, reason } => {
                     self.ikes.remove(&id);
                     self.ike_closed(now, id, (local, remote), &reason);
@@ -130,9 +130,10 @@ impl Node {
         }
     }
 
-    fn move_to(&mut self, ike: IkeId, path: UdpPath) {
+    fn move_to(&mut self, children: &[ChildId], path: UdpPath) {
         let mut moved = None;
-        for (id, child) in self.children.iter_mut().filter(|(_, child)| child.ike == ike) {
+        for id in children {
+            let Some(child) = self.children.get_mut(id) else { continue };
             child.path = path;
             let (local, remote) = child.pair;
             if self.pairs.get(&child.pair).and_then(|pair| pair.active) == Some(*id) {
