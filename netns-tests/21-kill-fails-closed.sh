@@ -1,0 +1,19 @@
+# After kill -9 nothing leaves in clear, although the machine has an IPv6 default route; the next start sweeps.
+two_hosts
+on a ip -6 addr add fd00::1/64 dev to-b nodad; on b ip -6 addr add fd00::2/64 dev to-a nodad
+on a ip -6 route add default via fd00::2
+pair </dev/null
+start a; start b
+reaches a $B6 3 || fail "no tunnel"
+capture b to-a "$DIR/wire.pcap" "ip6 and net 2002::/16"
+kill9 a
+on a ip link show domicile0 >/dev/null 2>&1 && fail "the TUN outlived its daemon"
+cannot_reach a $B6
+on a ip -6 route get $B6 2>&1 | grep -qi unreachable || fail "the route is not closed: $(on a ip -6 route get $B6 2>&1)"
+start a
+reaches a $B6 3 || fail "no tunnel after the restart"
+[ "$(on a ip -6 rule | grep -c 'proto 208')" = 3 ] || fail "rules piled up: $(on a ip -6 rule)"
+stop a
+on a ip -6 rule | grep -q 'proto 208' && fail "rules are left"
+end_capture "$DIR/wire.pcap"
+[ "$(tcpdump -nr "$DIR/wire.pcap" 2>/dev/null | wc -l)" = 0 ] || fail "left in clear: $(tcpdump -nr "$DIR/wire.pcap" 2>/dev/null | head -3)"

@@ -1,0 +1,147 @@
+# What every story uses. A story runs in its own directory $DIR with its own namespaces, whose names begin with $NS.
+# shellcheck shell=bash
+set -euo pipefail
+
+A4=198.51.100.1 B4=198.51.100.2
+A6=2002:c633:6401:1::10 B6=2002:c633:6402:1::20
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+say() { echo "  $*"; }
+
+# --- machines and wires -------------------------------------------------------------------------------------------
+
+on() { local host=$1; shift; ip netns exec "$NS$host" "$@"; }
+
+host() {
+    for name; do
+        ip netns add "$NS$name"
+        ip -n "$NS$name" link set lo up
+        on "$name" sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
+    done
+}
+
+# wire HOST IPV4/LEN HOST IPV4/LEN: a veth pair; the interface is named after the other end.
+wire() {
+    local a=$1 a4=$2 b=$3 b4=$4
+    ip link add "to-$b" netns "$NS$a" type veth peer name "to-$a" netns "$NS$b"
+    ip -n "$NS$a" addr add "$a4" dev "to-$b"; ip -n "$NS$b" addr add "$b4" dev "to-$a"
+    ip -n "$NS$a" link set "to-$b" up; ip -n "$NS$b" link set "to-$a" up
+}
+
+# Two machines and nothing between them but IPv4.
+two_hosts() { host a b; wire a $A4/24 b $B4/24; }
+
+# loss HOST PERCENT: of the IPv4 packets that arrive.
+loss() {
+    on "$1" nft -f - <<NFT
+table inet loss { chain in { type filter hook input priority 0; meta nfproto ipv4 numgen random mod 1000 < $(( $2 * 10 )) drop } }
+NFT
+}
+no_loss() { on "$1" nft delete table inet loss; }
+
+# nat HOST OUTSIDE-INTERFACE PORTS: masquerades UDP to a range of ports; call again for another mapping.
+nat() {
+    on "$1" sysctl -qw net.ipv4.ip_forward=1
+    on "$1" nft -f - <<NFT
+table ip nat { }
+delete table ip nat
+table ip nat { chain post { type nat hook postrouting priority 100; oifname "$2" meta l4proto udp masquerade to :$3; } }
+NFT
+}
+
+# --- domicile -----------------------------------------------------------------------------------------------------
+
+# entity HOST ADDRESS: key and the first half of a configuration.
+entity() {
+    local host=$1 address=$2
+    [ -f "$DIR/$host.key" ] || "$DOMICILE" key generate "$DIR/$host.key" >"$DIR/$host.pub"
+    cat >"$DIR/$host.toml" <<TOML
+[node]
+control_socket = "$DIR/$host.sock"
+allow_special_homes = true
+[[entity]]
+name = "$host"
+address = "$address"
+key_file = "$host.key"
+TOML
+}
+
+# peer HOST NAME ADDRESS [LINE…]: another end, by its key unless a line says psk_file.
+peer() {
+    local host=$1 name=$2 address=$3; shift 3
+    { echo "[[peer]]"; echo "name = \"$name\""; echo "address = \"$address\""
+      [[ "$*" == *psk_file* || "$*" == *public_key* ]] || echo "public_key = \"$(cat "$DIR/$name.pub")\""
+      for line; do echo "$line"; done; } >>"$DIR/$host.toml"
+}
+
+# more HOST: appends standard input to the configuration.
+more() { cat >>"$DIR/$1.toml"; }
+
+# Two configurations that know each other; extra lines for both come from standard input.
+pair() {
+    local extra; extra=$(cat)
+    entity a $A6; entity b $B6
+    peer a b $B6; peer b a $A6
+    more a <<<"$extra"; more b <<<"$extra"
+}
+
+dom() { local host=$1; shift; on "$host" "$DOMICILE" --config "$DIR/$host.toml" "$@"; }
+
+start() {
+    local host=$1; shift
+    on "$host" "$DOMICILE" --config "$DIR/$host.toml" up "$@" >>"$DIR/$host.log" 2>&1 &
+    echo $! >"$DIR/$host.pid"
+    until_true 50 "the daemon of $host is up" dom "$host" status --json
+}
+stop() { dom "$1" down >/dev/null; wait "$(cat "$DIR/$1.pid")" || true; }
+kill9() { kill -9 "$(cat "$DIR/$1.pid")"; wait "$(cat "$DIR/$1.pid")" 2>/dev/null || true; }
+
+# status HOST JQ: a value of the status document.
+status() { dom "$1" status --json | jq -r "$2"; }
+expect() { local got; got=$(status "$1" "$2"); [ "$got" = "$3" ] || fail "status of $1: $2 is '$got', not '$3'"; }
+drops() { status "$1" ".drops.$2 // 0"; }
+
+# --- waiting and measuring ----------------------------------------------------------------------------------------
+
+# until_true TENTHS WHAT COMMAND…
+until_true() {
+    local tenths=$1 what=$2; shift 2
+    for _ in $(seq "$tenths"); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done
+    fail "waited $((tenths / 10)) s in vain: $what"
+}
+status_is() { [ "$(status "$1" "$2")" = "$3" ]; }
+one_pair() { status_is "$1" '.peers[0] | [(.ike|length), (.children|length), .state] | join(" ")' "1 1 established"; }
+settled() { until_true 200 "$1 and $2 have one pair of SAs" one_pair "$1"; until_true 200 "$2 has one pair" one_pair "$2"; }
+
+reaches() { on "$1" ping -6 -q -c "${3:-1}" -i 0.1 -W 1 "$2" >/dev/null; }
+cannot_reach() { if on "$1" ping -6 -q -c 2 -i 0.2 -W 1 "$2" >/dev/null 2>&1; then fail "$1 reaches $2, and should not"; fi; }
+ms() { date +%s%3N; }
+
+# iperf SERVER-HOST ADDRESS CLIENT-HOST ARGS…: JSON on standard output.
+iperf() {
+    local server=$1 address=$2 client=$3; shift 3
+    on "$server" iperf3 -s -1 -B "$address" >/dev/null 2>&1 &
+    local pid=$!
+    until_true 50 "iperf3 listens" bash -c "ip netns exec $NS$server ss -Hltn 'sport = 5201' | grep -q ."
+    on "$client" iperf3 -J -c "$address" "$@" || true
+    wait $pid 2>/dev/null || true
+}
+mbits() { jq -r '(.end.sum_received.bits_per_second // .end.sum.bits_per_second // 0) / 1e6 | floor'; }
+
+# --- what is on the wire ------------------------------------------------------------------------------------------
+
+# capture HOST INTERFACE FILE [FILTER]
+capture() {
+    on "$1" tcpdump --immediate-mode -Z root -U -i "$2" -w "$3" ${4:+"$4"} >"$3.log" 2>&1 &
+    echo $! >"$3.pid"
+    until_true 50 "tcpdump runs" grep -q "listening on" "$3.log"
+}
+end_capture() { sleep 0.3; kill "$(cat "$1.pid")"; wait "$(cat "$1.pid")" 2>/dev/null || true; }
+
+# Nothing but UDP 4500 and 500 (and ARP), and nowhere the marker text.
+assert_nothing_in_clear() {
+    local other
+    other=$(tcpdump -nr "$1" 'not arp and not (udp and (port 4500 or port 500))' 2>/dev/null | head -3)
+    [ -z "$other" ] || fail "in clear on the wire: $other"
+    if [ -n "${2:-}" ] && grep -qa "$2" "$1"; then fail "the text '$2' is readable on the wire"; fi
+}
