@@ -15,7 +15,7 @@ for victim in a b; do
     sleep 0.5
     began=$(ms)
     start $victim
-    until_true 100 "traffic $other -> $victim returns" bash -c "ip netns exec $NS$other ping -6 -q -c 1 -W 1 $target"
+    until_true 200 "traffic $other -> $victim returns" bash -c "ip netns exec $NS$other ping -6 -q -c 1 -W 0.1 $target"
     say "traffic returned $(( $(ms) - began )) ms after $victim was started again (the survivor sends)"
     kill $stream 2>/dev/null; wait $stream 2>/dev/null || true
     settled a b
@@ -23,6 +23,6 @@ done
 
 # The restarted end speaks first.
 kill9 a; sleep 0.3; began=$(ms); start a
-until_true 100 "traffic a -> b returns" bash -c "ip netns exec ${NS}a ping -6 -q -c 1 -W 1 $B6"
+until_true 200 "traffic a -> b returns" bash -c "ip netns exec ${NS}a ping -6 -q -c 1 -W 0.1 $B6"
 say "traffic returned $(( $(ms) - began )) ms after a was started again (the restarted end sends)"
 settled a b

@@ -9,7 +9,7 @@ capture b to-a "$DIR/wire.pcap" "ip6 and net 2002::/16"
 kill9 a
 on a ip link show domicile0 >/dev/null 2>&1 && fail "the TUN outlived its daemon"
 cannot_reach a $B6
-on a ip -6 route get $B6 2>&1 | grep -qi unreachable || fail "the route is not closed: $(on a ip -6 route get $B6 2>&1)"
+{ on a ip -6 route get $B6 2>&1 || true; } | grep -qiE "unreachable|no route" || fail "the route is not closed"
 start a
 reaches a $B6 3 || fail "no tunnel after the restart"
 [ "$(on a ip -6 rule | grep -c 'proto 208')" = 3 ] || fail "rules piled up: $(on a ip -6 rule)"

@@ -16,7 +16,8 @@ host() {
     for name; do
         ip netns add "$NS$name"
         ip -n "$NS$name" link set lo up
-        on "$name" sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
+        on "$name" sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.promote_secondaries=1 \
+            net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
     done
 }
 
@@ -25,6 +26,8 @@ wire() {
     local a=$1 a4=$2 b=$3 b4=$4
     ip link add "to-$b" netns "$NS$a" type veth peer name "to-$a" netns "$NS$b"
     ip -n "$NS$a" addr add "$a4" dev "to-$b"; ip -n "$NS$b" addr add "$b4" dev "to-$a"
+    # No link-local chatter: what is on the wire is ours.
+    ip -n "$NS$a" link set "to-$b" addrgenmode none; ip -n "$NS$b" link set "to-$a" addrgenmode none
     ip -n "$NS$a" link set "to-$b" up; ip -n "$NS$b" link set "to-$a" up
 }
 
@@ -34,7 +37,12 @@ two_hosts() { host a b; wire a $A4/24 b $B4/24; }
 # loss HOST PERCENT: of the IPv4 packets that arrive.
 loss() {
     on "$1" nft -f - <<NFT
-table inet loss { chain in { type filter hook input priority 0; meta nfproto ipv4 numgen random mod 1000 < $(( $2 * 10 )) drop } }
+table inet loss {
+    chain in {
+        type filter hook input priority 0
+        meta nfproto ipv4 numgen random mod 1000 < $(( $2 * 10 )) drop
+    }
+}
 NFT
 }
 no_loss() { on "$1" nft delete table inet loss; }
@@ -45,7 +53,12 @@ nat() {
     on "$1" nft -f - <<NFT
 table ip nat { }
 delete table ip nat
-table ip nat { chain post { type nat hook postrouting priority 100; oifname "$2" meta l4proto udp masquerade to :$3; } }
+table ip nat {
+    chain post {
+        type nat hook postrouting priority 100
+        oifname "$2" meta l4proto udp masquerade to :$3
+    }
+}
 NFT
 }
 
@@ -89,7 +102,8 @@ dom() { local host=$1; shift; on "$host" "$DOMICILE" --config "$DIR/$host.toml" 
 
 start() {
     local host=$1; shift
-    on "$host" "$DOMICILE" --config "$DIR/$host.toml" up "$@" >>"$DIR/$host.log" 2>&1 &
+    # exec: the process whose number we keep is the daemon itself.
+    (exec ip netns exec "$NS$host" "$DOMICILE" --config "$DIR/$host.toml" up "$@" >>"$DIR/$host.log" 2>&1) &
     echo $! >"$DIR/$host.pid"
     until_true 50 "the daemon of $host is up" dom "$host" status --json
 }
@@ -114,17 +128,23 @@ one_pair() { status_is "$1" '.peers[0] | [(.ike|length), (.children|length), .st
 settled() { until_true 200 "$1 and $2 have one pair of SAs" one_pair "$1"; until_true 200 "$2 has one pair" one_pair "$2"; }
 
 reaches() { on "$1" ping -6 -q -c "${3:-1}" -i 0.1 -W 1 "$2" >/dev/null; }
+# says HOST PATTERN ADDRESS [ARGS…]: one ping, whose output has the pattern.
+says() {
+    local host=$1 pattern=$2 address=$3; shift 3
+    on "$host" ping -6 -c 1 -W 1 "$@" "$address" >"$DIR/said" 2>&1 || true
+    grep -qiE "$pattern" "$DIR/said" || fail "ping says nothing of '$pattern': $(cat "$DIR/said")"
+}
 cannot_reach() { if on "$1" ping -6 -q -c 2 -i 0.2 -W 1 "$2" >/dev/null 2>&1; then fail "$1 reaches $2, and should not"; fi; }
 ms() { date +%s%3N; }
 
 # iperf SERVER-HOST ADDRESS CLIENT-HOST ARGS…: JSON on standard output.
 iperf() {
     local server=$1 address=$2 client=$3; shift 3
-    on "$server" iperf3 -s -1 -B "$address" >/dev/null 2>&1 &
+    (exec ip netns exec "$NS$server" iperf3 -s -1 -B "$address" >/dev/null 2>&1) &
     local pid=$!
     until_true 50 "iperf3 listens" bash -c "ip netns exec $NS$server ss -Hltn 'sport = 5201' | grep -q ."
-    on "$client" iperf3 -J -c "$address" "$@" || true
-    wait $pid 2>/dev/null || true
+    on "$client" timeout 60 iperf3 -J -c "$address" "$@" || true
+    kill $pid 2>/dev/null || true; wait $pid 2>/dev/null || true
 }
 mbits() { jq -r '(.end.sum_received.bits_per_second // .end.sum.bits_per_second // 0) / 1e6 | floor'; }
 
@@ -132,7 +152,7 @@ mbits() { jq -r '(.end.sum_received.bits_per_second // .end.sum.bits_per_second 
 
 # capture HOST INTERFACE FILE [FILTER]
 capture() {
-    on "$1" tcpdump --immediate-mode -Z root -U -i "$2" -w "$3" ${4:+"$4"} >"$3.log" 2>&1 &
+    (exec ip netns exec "$NS$1" tcpdump --immediate-mode -Z root -U -i "$2" -w "$3" ${4:+"$4"} >"$3.log" 2>&1) &
     echo $! >"$3.pid"
     until_true 50 "tcpdump runs" grep -q "listening on" "$3.log"
 }

@@ -34,6 +34,7 @@ pub fn in_subnet(home: Ipv4Addr, subnet: u16, interface: u64) -> Ipv6Addr {
 }
 
 /// What an address means.
+#[expect(missing_docs, reason = "the fields are the numbers that the plan above draws")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// The home agent itself.

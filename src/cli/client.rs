@@ -1,4 +1,5 @@
 //! The client of the control socket.
+#![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
 use std::io;
 use std::path::PathBuf;

@@ -33,7 +33,7 @@ pub(super) fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failed> {
             ),
         ));
     }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     std::fs::create_dir_all(dir).map_err(|error| {
         Failed::new(
             FAILURE,

@@ -1,4 +1,5 @@
 //! `domicile key`
+#![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 #![expect(clippy::disallowed_methods, reason = "a new key comes from the system's randomness")]
 
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! What comes out of the endpoint.
+#![allow(missing_docs, reason = "the fields of a variant are explained in its own comment")]
 
 use std::net::Ipv6Addr;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! What time does to IKE SAs: retransmission, rekeying, expiry; and which of several SAs between two entities stays.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one kind of task is told from all others")]
 
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
@@ -72,7 +73,21 @@ impl Endpoint {
                 sa.timers.set(Timer::Superseded, now + pause);
             }
         }
+        self.send_to_moved_peer(id, pair);
         self.supersede_older(now, pair);
+    }
+
+    /// The peer answers from another address than before: where we sent to until now nobody is any more, so there is
+    /// no point in waiting until the new child is seen in use.
+    fn send_to_moved_peer(&mut self, id: IkeId, pair: (Ipv6Addr, Ipv6Addr)) {
+        let Some(remote) = self.sas.get(&id).map(|sa| sa.path.remote) else { return };
+        let moved = self.sas.values().any(|sa| {
+            sa.id != id && (sa.local, sa.remote) == pair && sa.is_established() && sa.path.remote != remote
+        });
+        if let Some(sa) = self.sas.get_mut(&id).filter(|_| moved) {
+            let waiting: Vec<u32> = sa.children.values().filter(|child| child.awaits_use).map(|child| child.spi_in).collect();
+            waiting.into_iter().for_each(|spi_in| sa.child_used(&mut self.ctx, spi_in));
+        }
     }
 
     /// The net below all tie-breaks: whatever was lost or crossed, of several SAs between two entities only the newest

@@ -1,5 +1,6 @@
 //! Rekeying the IKE SA itself (RFC 7296 §1.3.2, §2.8.2, §2.18): a new SA inherits the children, its creator deletes the
 //! old one.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one kind of payload is picked out of a message")]
 
 use std::time::{Duration, Instant};
 
@@ -58,12 +59,12 @@ impl Sa {
         spis: (u64, u64),
         choice: IkeChoice,
         secrets: (&Secret, &[u8], &[u8]),
-    ) -> Option<Sa> {
+    ) -> Option<Self> {
         let (shared, ni, nr) = secrets;
         let seed = skeyseed_rekey(&self.keys.as_ref()?.material.sk_d, shared, ni, nr);
         let material = ike_keys(choice.suite, &seed, ni, nr, spis.0, spis.1).ok()?;
         let protection = Protection::new(choice.suite, &material, initiator)?;
-        Some(Sa {
+        Some(Self {
             id: ctx.next_ike_id(),
             initiator,
             local: self.local,
@@ -91,7 +92,7 @@ impl Sa {
     }
 
     /// The heir takes over the children and what was still wanted, and takes part from now on.
-    fn hand_over(&mut self, ctx: &mut Context, now: Instant, mut heir: Sa) {
+    fn hand_over(&mut self, ctx: &mut Context, now: Instant, mut heir: Self) {
         let authenticated = match self.phase {
             Phase::Established { authenticated, .. } => authenticated,
             Phase::InitSent(_) | Phase::HalfOpen(_) | Phase::AuthSent(_) | Phase::Closed => now,
@@ -126,7 +127,7 @@ impl Sa {
     }
 
     /// A superfluous SA that lost a collision: it exists, its creator deletes it.
-    fn add_loser(ctx: &mut Context, now: Instant, mut loser: Sa, ours: bool) {
+    fn add_loser(ctx: &mut Context, now: Instant, mut loser: Self, ours: bool) {
         loser.establish(ctx, now, now);
         loser.timers = TimerTable::default();
         if ours {
@@ -247,7 +248,7 @@ impl Sa {
         now: Instant,
         task: &RekeyTask,
         payloads: &[Payload],
-    ) -> Result<(Sa, Vec<u8>), Option<u16>> {
+    ) -> Result<(Self, Vec<u8>), Option<u16>> {
         let refusal = first_error(payloads);
         let proposals = payloads
             .iter()

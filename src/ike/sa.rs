@@ -217,12 +217,9 @@ impl Sa {
             return;
         }
         let Some(keys) = &self.keys else { return };
-        let opened = match keys.protection.open(header, message) {
-            Ok(opened) => opened,
-            Err(_) => {
-                self.clear_hint(now, header, message);
-                return;
-            }
+        let Ok(opened) = keys.protection.open(header, message) else {
+            self.clear_hint(now, header, message);
+            return;
         };
         self.heard(now);
         self.known_to_peer = true;
@@ -238,8 +235,8 @@ impl Sa {
         };
         match parse_payloads(first, &chain) {
             Ok(payloads) if response => self.handle_response(ctx, now, path, &payloads),
-            Ok(payloads) => self.handle_request(ctx, now, path, header.exchange, message, &payloads),
-            Err(error) => self.handle_malformed(ctx, now, path, header, error),
+            Ok(payloads) => self.handle_request(ctx, now, path, header.exchange, &payloads),
+            Err(error) => self.handle_malformed(ctx, path, header, error),
         }
         self.pump(ctx, now);
     }
@@ -273,10 +270,8 @@ impl Sa {
         now: Instant,
         path: UdpPath,
         exchange: u8,
-        message: &[u8],
         payloads: &[Payload],
     ) {
-        let _ = message;
         match (&self.phase, exchange) {
             (Phase::HalfOpen(_), exchange::IKE_AUTH) => self.handle_auth_request(ctx, now, path, payloads),
             (Phase::Established { .. }, exchange::CREATE_CHILD_SA) => {
@@ -321,15 +316,7 @@ impl Sa {
     }
 
     /// Authentic, but not what the RFC allows: the peer is told; a syntax error ends the SA (RFC 7296 §2.21.3).
-    fn handle_malformed(
-        &mut self,
-        ctx: &mut Context,
-        now: Instant,
-        path: UdpPath,
-        header: &Header,
-        error: ParseError,
-    ) {
-        let _ = now;
+    fn handle_malformed(&mut self, ctx: &mut Context, path: UdpPath, header: &Header, error: ParseError) {
         tracing::debug!(%error, remote = %self.remote, "malformed IKE message from an authenticated peer");
         if header.flags & flags::RESPONSE != 0 {
             self.window.outstanding = None;

@@ -1,5 +1,6 @@
 //! From the file to a configuration: every value is understood, every relation between them holds, or there is a
 //! problem with its place.
+#![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
 use std::collections::HashMap;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
@@ -213,7 +214,7 @@ impl Checker<'_> {
 
     /// A file that only its owner may read, beside the configuration unless the path is absolute.
     fn secret_file(&mut self, file: &Spanned<String>, remedy: &str) -> Option<Secret> {
-        let path = self.path.parent().unwrap_or(Path::new(".")).join(file.get_ref());
+        let path = self.path.parent().unwrap_or_else(|| Path::new(".")).join(file.get_ref());
         let shown = path.display();
         let read =
             std::fs::metadata(&path).and_then(|meta| Ok((meta.permissions().mode(), std::fs::read(&path)?)));

@@ -1,4 +1,5 @@
 //! What is wrong with a configuration, and where.
+#![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
 use std::fmt;
 use std::io;

@@ -18,6 +18,11 @@ fn either_end_may_move() {
         let new = Ipv4Addr::new(203, 0, 113, 7);
         pair.hosts[host].v4 = new;
         pair.act(host, |endpoint, now| endpoint.handle_local_change(now, &|_| Some(new)));
+        pair.run(ms(100));
+        // Long before the old SA is deleted the other end sends to the new address.
+        let (listener, paths) = (1 - host, pair.hosts[1 - host].paths.clone());
+        let sends_to = paths.last().copied().unwrap_or(pair.active(listener).path);
+        assert_eq!(*sends_to.remote.ip(), new);
         settle(&mut pair);
         pair.assert_agreed();
         assert_eq!(*pair.ikes(1 - host)[0].path.remote.ip(), new);

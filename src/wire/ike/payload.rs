@@ -1,4 +1,5 @@
 //! Payloads of an IKEv2 message, parsed (RFC 7296 §3.2 – §3.16).
+#![allow(missing_docs, reason = "the fields of a variant are explained in its own comment")]
 
 use std::net::Ipv6Addr;
 

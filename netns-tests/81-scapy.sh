@@ -1,0 +1,65 @@
+# An independent ESP (scapy) opens our packets, and we open its packets: both AEADs, with and without extended sequence
+# numbers.
+two_hosts
+cat >"$DIR/judge.py" <<'PY'
+"""judge.py DIR SUITE ESN SPI-A SPI-B: opens what a sent; forges a's next packets to b with sequence numbers ahead."""
+import re, socket, struct, sys
+from scapy.all import IP, UDP, IPv6, ICMPv6EchoRequest, rdpcap, raw
+from scapy.layers.ipsec import ESP, SecurityAssociation
+directory, suite, esn, spi = sys.argv[1], sys.argv[2], sys.argv[3] == "true", int(sys.argv[4], 16)
+A6, B6 = "2002:c633:6401:1::10", "2002:c633:6402:1::20"
+key = None
+for line in open(directory + "/keys"):
+    fields = re.findall(r'"([^"]*)"', line)
+    if line.startswith("uat:esp_sa") and int(fields[3], 16) == spi:
+        key = bytes.fromhex(fields[5][2:])
+algorithm = {"aes-256-gcm": "AES-GCM", "chacha20-poly1305": "CHACHA20-POLY1305"}[suite]
+association = lambda: SecurityAssociation(ESP, spi=spi, crypt_algo=algorithm, crypt_key=key, esn_en=esn, esn=0,
+    tunnel_header=IP(src="198.51.100.1", dst="198.51.100.2"), nat_t_header=UDP(sport=4500, dport=4500))
+opened = highest = 0
+for packet in rdpcap(directory + "/wire.pcap"):
+    payload = bytes(packet[UDP].payload)
+    if len(payload) > 60 and struct.unpack("!I", payload[:4])[0] == spi:
+        outer = IP(src="198.51.100.1", dst="198.51.100.2") / UDP(sport=4500, dport=4500) / ESP(payload)
+        inner = association().decrypt(IP(raw(outer)))
+        assert inner[IPv6].src == A6 and inner[IPv6].dst == B6, inner.summary()
+        assert inner[ICMPv6EchoRequest].data[-8:] == b"domicile", inner.show(dump=True)
+        opened += 1
+        highest = max(highest, struct.unpack("!I", payload[4:8])[0])
+assert opened >= 3, opened
+sender = association()
+out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for number in range(1, 6):
+    sender.seq_num = highest + 100 + number
+    inner = IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=4242, seq=number, data=b"from scapy")
+    outer = sender.encrypt(inner)
+    body = bytes(outer[ESP])
+    udp = struct.pack("!HHHH", 4500, 4500, 8 + len(body), 0) + body
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+                         socket.inet_aton("198.51.100.1"), socket.inet_aton("198.51.100.2"))
+    out.sendto(header + udp, ("198.51.100.2", 0))
+print(f"scapy opened {opened} of ours and sent 5")
+PY
+for suite in aes-256-gcm chacha20-poly1305; do
+    for esn in true false; do
+        rm -f "$DIR/keys" "$DIR/inner.pcap"
+        pair <<<"[esp]
+suites = [\"$suite\"]
+extended_sequence_numbers = $esn"
+        capture a to-b "$DIR/wire.pcap" "udp port 4500"
+        start a --keylog "$DIR/keys"; start b
+        on a ping -6 -q -c 4 -i 0.1 -W 1 -s 64 -p 646f6d6963696c65 $B6 >/dev/null || fail "no tunnel"
+        end_capture "$DIR/wire.pcap"
+        expect a '.peers[0].children[0].suite' $suite
+        expect a '.peers[0].children[0].esn' $esn
+        capture b domicile0 "$DIR/inner.pcap" "icmp6 and ip6[40] == 128"
+        spi=$(status a '.peers[0].children[0].outbound.spi')
+        told=$(on a "$TESTS/../target/venv/bin/python3" "$DIR/judge.py" "$DIR" $suite $esn "$spi" 2>"$DIR/judge.log") || fail "scapy, $suite, ESN $esn: $(tail -5 "$DIR/judge.log")"
+        sleep 0.3
+        end_capture "$DIR/inner.pcap"
+        heard=$(tcpdump -nr "$DIR/inner.pcap" 2>/dev/null | grep -c "id 4242") || true
+        [ "$heard" = 5 ] || fail "$suite, ESN $esn: $heard of scapy's 5 packets came out of the tunnel: $(status b .drops)"
+        say "$suite, ESN $esn: $told; all came out of our tunnel"
+        stop a; stop b
+    done
+done
