@@ -2,10 +2,10 @@
 source "$TESTS/strongswan.sh"
 host a s; wire a $A4/24 s $B4/24
 entity a $A6
-FRAGMENT=576 strongswan s $B6 $B4 $A6 $A4 pubkey chacha20poly1305-prfsha256-curve25519 chacha20poly1305,aes256gcm16 "fragmentation = force"
+FRAGMENT=300 strongswan s $B6 $B4 $A6 $A4 pubkey chacha20poly1305-prfsha256-curve25519 chacha20poly1305,aes256gcm16 "fragmentation = force"
 peer a s $B6
 more a <<<'[ike]
-fragment_size = 576
+fragment_size = 300
 cookie_threshold = 0'
 capture a to-s "$DIR/wire.pcap"
 start a

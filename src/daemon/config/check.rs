@@ -56,7 +56,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     let interface = checker.interface(&file.node);
     let mtu = checker.number(&file.node.mtu, 1380, 1280..=1400, "mtu", "the relayed path fits 1380");
     let fragment_size =
-        checker.number(&file.ike.fragment_size, 1280, 576..=1500, "fragment_size", "1280 fits everywhere");
+        checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
     let lifetimes = checker.lifetimes(&file);
     let ike_suites = checker.suites(&file.ike.suites, &IKE_SUITES, &IKE_SUITES, IkeSuite::name, "ike");
     let esp_suites = checker.suites(&file.esp.suites, &ESP_SUITES, &ESP_SUITES, EspSuite::name, "esp");

@@ -21,7 +21,7 @@ fn either_end_may_move() {
         pair.run(ms(100));
         // Long before the old SA is deleted the other end sends to the new address.
         let (listener, paths) = (1 - host, pair.hosts[1 - host].paths.clone());
-        let sends_to = paths.last().copied().unwrap_or(pair.active(listener).path);
+        let sends_to = paths.last().copied().unwrap_or_else(|| pair.active(listener).path);
         assert_eq!(*sends_to.remote.ip(), new);
         settle(&mut pair);
         pair.assert_agreed();
