@@ -85,7 +85,8 @@ impl Endpoint {
             sa.id != id && (sa.local, sa.remote) == pair && sa.is_established() && sa.path.remote != remote
         });
         if let Some(sa) = self.sas.get_mut(&id).filter(|_| moved) {
-            let waiting: Vec<u32> = sa.children.values().filter(|child| child.awaits_use).map(|child| child.spi_in).collect();
+            let waiting: Vec<u32> =
+                sa.children.values().filter(|child| child.awaits_use).map(|child| child.spi_in).collect();
             waiting.into_iter().for_each(|spi_in| sa.child_used(&mut self.ctx, spi_in));
         }
     }
