@@ -316,7 +316,10 @@ impl Sa {
         let offer = match old {
             Some(id) => {
                 let Some(child) = self.children.get(&id) else { return };
-                if child.replaced_by.is_some() || child.deleting {
+                // Until the peer is seen to have the answer that made it, it would say CHILD_SA_NOT_FOUND.
+                let fresh =
+                    child.awaits_use && self.children.values().any(|other| other.replaced_by == Some(id));
+                if child.replaced_by.is_some() || child.deleting || fresh {
                     return;
                 }
                 let mut offer = ChildOffer::new(ctx, self, ctx.config.child_pfs);

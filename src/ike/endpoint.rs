@@ -435,10 +435,14 @@ impl Endpoint {
                 let stays = !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
                 sa.children
                     .iter()
-                    .filter(|(_, child)| !child.deleting && child.replaced_by.is_none())
-                    .map(move |(id, child)| (stays, !child.awaits_use, since, sa.spi_i, *id, sa.id))
+                    .filter(|(_, child)| !child.deleting)
+                    // Rather one that was replaced than one of which the peer may not know yet.
+                    .map(move |(id, child)| {
+                        let rank = (stays, !child.awaits_use, child.replaced_by.is_none());
+                        (rank, since, sa.spi_i, *id, sa.id)
+                    })
             });
-        let Some((_, _, _, _, child, id)) = candidates.max() else { return false };
+        let Some((_, _, _, child, id)) = candidates.max() else { return false };
         if let Some(state) = self.sas.get_mut(&id).and_then(|sa| sa.children.get_mut(&child)) {
             state.awaits_use = false;
         }

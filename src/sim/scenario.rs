@@ -54,6 +54,17 @@ pub enum Act {
     Flood(u32),
 }
 
+/// Whose applications talk in the calm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// Those of both machines.
+    Both,
+    /// Those of both, but not for the first minute.
+    AfterSilence,
+    /// Those of the mobile machine, which can always call the other one.
+    OnlyMobile,
+}
+
 /// Everything that a seed decides.
 pub struct Scenario {
     /// The weather until it calms down.
@@ -66,6 +77,8 @@ pub struct Scenario {
     pub nat: bool,
     /// Lifetimes are so short that something is rekeyed all the time.
     pub short_lived: bool,
+    /// Whose applications talk in the calm.
+    pub talk: Talk,
     /// What happens, each after a pause.
     pub acts: Vec<(Duration, Act)>,
 }
@@ -164,7 +177,8 @@ impl Scenario {
         });
         let count = 8 + dice.below(13);
         let acts = (0..count).map(|_| (dice.millis(0, 7_000), act(&mut dice, mobile, nat))).collect();
-        Self { storm: storm(&mut dice), configs, mobile, nat, short_lived, acts }
+        let talk = dice.pick(&[Talk::Both, Talk::Both, Talk::AfterSilence, Talk::OnlyMobile], Talk::Both);
+        Self { storm: storm(&mut dice), talk, configs, mobile, nat, short_lived, acts }
     }
 }
 

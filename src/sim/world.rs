@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::host::Host;
 use super::network::{Conditions, Datagram, Network};
 use super::observer::{Counts, Observer, packet};
-use super::scenario::{Act, Dice, PORT, Scenario, address, entity, outside};
+use super::scenario::{Act, Dice, PORT, Scenario, Talk, address, entity, outside};
 use crate::node::Event;
 
 /// Steps that one second of virtual time may take: more means that a timer spins.
@@ -18,7 +18,9 @@ const CALM_STEPS_PER_SECOND: u32 = 400;
 /// IKE datagrams, keepalives included, that both machines may send in a calm minute.
 const CALM_DATAGRAMS_PER_MINUTE: u64 = 400;
 /// After this much calm everything has settled.
-const SETTLE: u64 = 150;
+const SETTLE: u64 = 120;
+/// Applications may be silent at the beginning of the calm for this long, before everything has to settle.
+const SILENCE: u64 = 60;
 /// For this long everything must then be right.
 const WATCH: u64 = 60;
 /// Half-open SAs from one source address, as the endpoint limits them.
@@ -35,7 +37,7 @@ pub struct Report {
     pub delivered: usize,
     /// Datagrams on the wire.
     pub datagrams: Counts,
-    /// How long after the calm the machines agreed and every packet arrived, in seconds.
+    /// Seconds of calm, with applications that talk, until the last packet was lost.
     pub settled_after: u64,
     /// What happened, when it was asked for.
     pub trace: Vec<String>,
@@ -73,6 +75,8 @@ pub struct World {
     /// Applications send their next packet.
     next_packet: Instant,
     pace: Duration,
+    /// Whose applications send at that pace.
+    talking: [bool; 2],
     number: u64,
     /// What the attacker has recorded.
     recorded: Vec<Datagram>,
@@ -125,6 +129,7 @@ impl World {
             now: start,
             next_packet: start,
             pace: Duration::from_millis(700),
+            talking: [true, true],
             number: 0,
             recorded: Vec::new(),
             moves: 0,
@@ -145,24 +150,29 @@ impl World {
         }
         self.note(|| "--- calm".to_owned());
         self.network.set_conditions(Conditions::CALM);
-        self.steps_allowed = CALM_STEPS_PER_SECOND;
         self.pace = Duration::from_secs(1);
         // What the storm delayed still arrives.
-        self.pass(Duration::from_secs(1))?;
-        let calm = self.now;
-        let mut settled = None;
+        self.pass(Duration::from_secs(2))?;
+        self.steps_allowed = CALM_STEPS_PER_SECOND;
+        if self.scenario.talk == Talk::AfterSilence {
+            self.talking = [false, false];
+            self.pass(Duration::from_secs(SILENCE))?;
+        }
+        self.talking = [0, 1].map(|at| self.scenario.talk != Talk::OnlyMobile || at == self.scenario.mobile);
+        let mut settled = 0;
+        let mut before = self.number;
         for second in 0..SETTLE {
+            // Packets of the second before: those of this one may still be under way.
             let first = self.number;
             self.pass(Duration::from_secs(1))?;
-            if self.disagreement().is_some() || !self.observer.was_delivered(first) {
-                settled = None;
-            } else {
-                settled.get_or_insert(second);
+            if (before..first).any(|number| !self.observer.was_delivered(number)) {
+                settled = second;
             }
+            before = first;
         }
         self.note(|| "--- watch".to_owned());
         self.watch()?;
-        Ok(settled.unwrap_or((self.now - calm).as_secs()))
+        Ok(settled)
     }
 
     /// From here on nothing is lost and both ends agree.
@@ -370,8 +380,11 @@ impl World {
             }
             if self.next_packet <= self.now {
                 self.next_packet += self.pace;
-                self.send_packet(0)?;
-                self.send_packet(1)?;
+                for at in 0..self.hosts.len() {
+                    if self.talking[at] {
+                        self.send_packet(at)?;
+                    }
+                }
             }
             for at in 0..self.hosts.len() {
                 self.let_time_pass(at)?;
@@ -495,8 +508,9 @@ impl World {
         let scenario = &self.scenario;
         let ike = &scenario.configs[0].ike;
         let text = format!(
-            "{:?} mobile {} nat {} short-lived {} cookies {} {:?}; keep up {:?}",
+            "{:?} {:?} mobile {} nat {} short-lived {} cookies {} {:?}; keep up {:?}",
             scenario.storm,
+            scenario.talk,
             scenario.mobile,
             scenario.nat,
             scenario.short_lived,
