@@ -388,7 +388,10 @@ impl Endpoint {
         if sa.remote == Ipv6Addr::UNSPECIFIED {
             return;
         }
-        self.keep_the_last((sa.local, sa.remote));
+        let left = self.sas.values().filter(|other| (other.local, other.remote) == (sa.local, sa.remote));
+        for other in left.map(|other| other.id).collect::<Vec<_>>() {
+            self.keep_if_last(other);
+        }
         let never_up = sa.initiator && sa.keys_unproven;
         match (&reason, never_up) {
             (CloseReason::Failed(failure), true) => self.ctx.emit(Event::InitiationFailed {
@@ -400,17 +403,6 @@ impl Endpoint {
             (_, false) => {
                 self.ctx.emit(Event::IkeClosed { id, local: sa.local, remote: sa.remote, reason });
             }
-        }
-    }
-
-    /// Ends may disagree for a moment which of two SAs is superfluous; the last one is not.
-    fn keep_the_last(&mut self, pair: (Ipv6Addr, Ipv6Addr)) {
-        let mut left =
-            self.sas.values_mut().filter(|sa| (sa.local, sa.remote) == pair && sa.is_established());
-        if let (Some(last), None) = (left.next(), left.next())
-            && !last.children.is_empty()
-        {
-            last.timers.stop(Timer::Superseded);
         }
     }
 

@@ -29,6 +29,7 @@ impl Endpoint {
             .map(|sa| sa.id)
             .collect();
         for id in due {
+            self.keep_if_last(id);
             self.with(now, id, |sa, ctx| sa.handle_timeout(ctx, now));
         }
         while let Some(entry) = self.ctx.draining.first_entry().filter(|entry| entry.key().0 <= now) {
@@ -91,12 +92,30 @@ impl Endpoint {
         }
     }
 
+    /// Ends may disagree for a moment which of two SAs is superfluous; the last one with a child is not.
+    pub(super) fn keep_if_last(&mut self, id: IkeId) {
+        let Some(sa) = self.sas.get(&id).filter(|sa| !sa.children.is_empty()) else { return };
+        let other = self.sas.values().any(|other| {
+            other.id != id
+                && (other.local, other.remote) == (sa.local, sa.remote)
+                && other.is_established()
+                && !other.is_leaving()
+                && !other.children.is_empty()
+        });
+        if let Some(sa) = self.sas.get_mut(&id).filter(|_| !other) {
+            sa.timers.stop(Timer::Superseded);
+        }
+    }
+
     /// The net below all tie-breaks: whatever was lost or crossed, of several SAs between two entities only the newest
-    /// is still there after a while.
+    /// is still there after a while. One that is about to go anyway supersedes nothing.
     pub(super) fn supersede_older(&mut self, now: Instant, pair: (Ipv6Addr, Ipv6Addr)) {
         let ranked = |sa: &Sa| sa.established_since().map(|since| (since, sa.spi_i));
         let same = |sa: &&Sa| (sa.local, sa.remote) == pair;
-        let Some(newest) = self.sas.values().filter(same).filter_map(ranked).max() else { return };
+        let stays = |sa: &&Sa| !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
+        let Some(newest) = self.sas.values().filter(same).filter(stays).filter_map(ranked).max() else {
+            return;
+        };
         for sa in self.sas.values_mut().filter(|sa| (sa.local, sa.remote) == pair) {
             if ranked(sa).is_some_and(|rank| rank < newest) && !sa.timers.is_set(Timer::Superseded) {
                 sa.timers.set(Timer::Superseded, now + LEFTOVER);

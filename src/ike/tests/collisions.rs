@@ -44,11 +44,6 @@ fn rekeys_that_cross_leave_one_sa() {
                 pair.run(Duration::from_micros(seed * 700));
                 act(&mut pair, B, right);
                 settle(&mut pair);
-                if pair.hosts[A].active.is_none() && pair.hosts[B].active.is_none() {
-                    // Rarely both ends find another SA superfluous; the next packet starts over.
-                    pair.initiate(A);
-                    settle(&mut pair);
-                }
                 let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.assert_agreed()));
                 assert!(told.is_ok(), "seed {seed}: {left:?} against {right:?}");
             }

@@ -3,6 +3,7 @@
 mod collisions;
 mod handshake;
 mod hostile;
+mod leaving;
 mod life;
 mod moves;
 mod pair;

@@ -41,6 +41,8 @@ pub(super) struct Host {
     pub(super) ike_closed: Vec<CloseReason>,
     pub(super) failures: Vec<Failure>,
     pub(super) paths: Vec<UdpPath>,
+    /// Children that path changes named.
+    pub(super) moved_children: Vec<ChildId>,
     pub(super) established: usize,
     pub(super) sent: usize,
 }
@@ -118,6 +120,7 @@ impl Pair {
                 ike_closed: Vec::new(),
                 failures: Vec::new(),
                 paths: Vec::new(),
+                moved_children: Vec::new(),
                 established: 0,
                 sent: 0,
             }
@@ -255,7 +258,10 @@ impl Pair {
                         host.active = host.children.keys().next_back().copied();
                     }
                 }
-                Event::PathChanged { path, .. } => host.paths.push(path),
+                Event::PathChanged { path, children, .. } => {
+                    host.paths.push(path);
+                    host.moved_children.extend(children);
+                }
                 Event::IkeClosed { reason, .. } => host.ike_closed.push(reason),
                 Event::InitiationFailed { failure, .. } => host.failures.push(failure),
                 Event::IkeKeys { .. } => {}
