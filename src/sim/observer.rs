@@ -178,3 +178,64 @@ impl Observer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::secret::Secret;
+
+    const SPI: u32 = 0x1234_5678;
+
+    fn keyed(spi: u32, key: u8) -> Event {
+        let here = std::net::Ipv4Addr::LOCALHOST;
+        let (suite, key) = (EspSuite::Aes256Gcm, Secret::new(vec![key; 36]));
+        Event::ChildKeys { source: here, destination: here, spi, suite, key }
+    }
+
+    fn esp(spi: u32, sequence: u32, iv: u64) -> Vec<u8> {
+        [&spi.to_be_bytes()[..], &sequence.to_be_bytes(), &iv.to_be_bytes(), &[0; 32]].concat()
+    }
+
+    #[test]
+    fn a_repeated_esp_nonce_is_seen_even_under_another_spi() {
+        let mut observer = Observer::default();
+        assert!(observer.wire_carries(&esp(SPI, 1, 1)).is_err(), "no key yet");
+        observer.key_logged(&keyed(SPI, 1)).unwrap();
+        observer.wire_carries(&esp(SPI, 1, 1)).unwrap();
+        observer.wire_carries(&esp(SPI, 2, 2)).unwrap();
+        assert!(observer.wire_carries(&esp(SPI, 3, 2)).is_err());
+        assert!(observer.key_logged(&keyed(SPI + 1, 1)).is_err());
+        assert!(observer.wire_carries(&esp(SPI + 1, 9, 1)).is_err());
+    }
+
+    #[test]
+    fn an_ike_nonce_may_repeat_only_with_the_same_message() {
+        let mut message = vec![0; 4];
+        message.extend_from_slice(&[1; 16]);
+        message.extend_from_slice(&[payload_type::SK, 0x20, 37, flags::INITIATOR, 0, 0, 0, 2, 0, 0, 0, 64]);
+        message.extend_from_slice(&[0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 1]);
+        message.extend_from_slice(&[5; 24]);
+        let mut observer = Observer::default();
+        observer.wire_carries(&message).unwrap();
+        observer.wire_carries(&message).unwrap();
+        *message.last_mut().unwrap() ^= 1;
+        assert!(observer.wire_carries(&message).unwrap_err().contains("one key and nonce"));
+    }
+
+    #[test]
+    fn packets_come_out_once_unchanged_and_where_they_belong() {
+        let (from, to) = (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
+        let sent = packet(from, to, 7, 20);
+        let mut observer = Observer::default();
+        assert!(observer.tunnel_delivers(to, &sent).is_err(), "never sent");
+        for at in [from, to] {
+            observer.application_sends(7, sent.clone());
+            assert_eq!(observer.tunnel_delivers(at, &sent).is_ok(), at == to);
+        }
+        assert!(observer.tunnel_delivers(to, &sent).is_err(), "twice");
+        observer.application_sends(8, packet(from, to, 8, 20));
+        let mut changed = packet(from, to, 8, 20);
+        *changed.last_mut().unwrap() ^= 1;
+        assert!(observer.tunnel_delivers(to, &changed).is_err());
+    }
+}
