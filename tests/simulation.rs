@@ -1,6 +1,7 @@
 //! Two whole machines on a hostile network, seed after seed. `DOMICILE_SEEDS=n` sets how many, `DOMICILE_SEED=n` runs
 //! one of them and prints what happens.
 #![expect(clippy::print_stdout, reason = "the result is for people")]
+#![expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,6 @@
-//! The node alone, and two of them on the simulated network.
+//! The node alone: queues, refusals, pauses. Two of them on a network are the simulation's.
+#![expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "one kind of event is picked out")]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::{Duration, Instant};

@@ -450,7 +450,10 @@ impl World {
                         self.note(|| format!("{at}: has IKE SA {spi_i:016x} {spi_r:016x}"));
                     }
                     Event::ChildKeys { spi, .. } => self.note(|| format!("{at}: has ESP SA {spi:#010x}")),
-                    event => self.note(|| format!("{at}: {event:?}")),
+                    Event::PeerUp { .. }
+                    | Event::PeerDown { .. }
+                    | Event::PeerFailed { .. }
+                    | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
                 }
             }
             for packet in delivered {
