@@ -8,6 +8,8 @@ mod error;
 mod parse;
 pub mod payload;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use build::{encode_message, encode_payloads};
 pub use error::ParseError;
