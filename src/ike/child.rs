@@ -18,6 +18,8 @@ use crate::dataplane::event::UdpPath;
 use crate::wire::ike::{Notify, Payload, Proposal, TrafficSelector, exchange, notify_type as nt};
 
 const PROTOCOL_ESP: u8 = 3;
+/// Children of one IKE SA: one carries traffic, the others are being replaced.
+const MAX_CHILDREN: usize = 16;
 
 /// A child SA pair as its IKE SA keeps it.
 pub(super) struct Child {
@@ -467,6 +469,9 @@ impl Sa {
             .is_some_and(|out| matches!(out.task, Task::RekeyIke(_) | Task::DeleteIke(_) | Task::Refuse));
         if busy {
             return Err(nt::TEMPORARY_FAILURE);
+        }
+        if self.children.len() >= MAX_CHILDREN {
+            return Err(nt::NO_ADDITIONAL_SAS);
         }
         let nonce_i = nonce(payloads).ok_or(nt::INVALID_SYNTAX)?.to_vec();
         let old = match find(payloads, nt::REKEY_SA) {

@@ -14,7 +14,7 @@ use super::sa::Sa;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::EspSuite;
 use crate::dataplane::event::UdpPath;
-use crate::policy::spd::{Action, Services};
+use crate::policy::spd::Action;
 
 /// Late packets still find the inbound half of a deleted child SA for this long.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -137,10 +137,7 @@ impl Context {
     /// The suites that policy allows between two entities; none at all when it does not protect their traffic.
     pub(super) fn esp_suites(&self, local: Ipv6Addr, remote: Ipv6Addr) -> Vec<EspSuite> {
         match self.config.spd.decide(local, remote) {
-            Action::Protect(Services::Confidentiality) => {
-                self.config.esp_suites.iter().copied().filter(|suite| suite.is_confidential()).collect()
-            }
-            Action::Protect(Services::IntegrityOnly) => vec![EspSuite::NullHmacSha256],
+            Action::Protect(services) => services.suites(&self.config.esp_suites),
             Action::Discard | Action::Bypass => Vec::new(),
         }
     }

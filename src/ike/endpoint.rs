@@ -20,8 +20,10 @@ use crate::wire::ike::{Header, encode_message, exchange, flags, notify_type as n
 
 /// Half-open SAs at most, whatever the cookie threshold: each holds two messages and its keys, about 4 KB.
 const MAX_HALF_OPEN: usize = 1024;
-/// Half-open SAs from one address.
-const MAX_HALF_OPEN_PER_SOURCE: usize = 16;
+/// Half-open SAs from one address before it has to prove itself with a cookie: a forger cannot shut its owner out.
+const UNPROVEN_PER_SOURCE: usize = 16;
+/// Half-open SAs from one proven address.
+const MAX_HALF_OPEN_PER_SOURCE: usize = 256;
 /// INVALID_IKE_SPI answers a second: they answer anybody.
 const MAX_HINTS: u32 = 20;
 
@@ -107,7 +109,8 @@ impl Endpoint {
         if self.half_open.len() >= MAX_HALF_OPEN || from_here >= MAX_HALF_OPEN_PER_SOURCE {
             return;
         }
-        let crowded = self.half_open.len() >= self.ctx.config.cookie_threshold;
+        let crowded =
+            self.half_open.len() >= self.ctx.config.cookie_threshold || from_here >= UNPROVEN_PER_SOURCE;
         if let Some(sa) = init::answer(&mut self.ctx, now, path, header, message, crowded) {
             self.half_open.insert(key, sa.id);
             self.insert(sa);
@@ -272,7 +275,11 @@ impl Endpoint {
 
     /// Every established IKE SA.
     pub fn list(&self, now: Instant) -> Vec<IkeInfo> {
-        self.sas.values().filter(|sa| sa.is_established()).map(|sa| sa.info(now)).collect()
+        self.sas
+            .values()
+            .filter(|sa| sa.is_established() && !sa.keys_unproven)
+            .map(|sa| sa.info(now))
+            .collect()
     }
 
     /// Is there an IKE SA between these two that has a child or may still get one?
