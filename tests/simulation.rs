@@ -1,5 +1,5 @@
 //! Two whole machines on a hostile network, seed after seed. `DOMICILE_SEEDS=n` sets how many, `DOMICILE_SEED=n` runs
-//! one of them and prints what happens.
+//! one of them and prints what happens, `DOMICILE_FROM=n` begins elsewhere than at 0.
 #![expect(clippy::print_stdout, reason = "the result is for people")]
 #![expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
