@@ -171,7 +171,7 @@ pub(super) struct PeerAddArgs {
     /// A file with the shared secret, readable by you alone
     #[arg(long, value_name = "FILE")]
     pub(super) psk_file: Option<String>,
-    /// Where it answers [default: a [[home]] entry, or what its address says]; none: it calls us
+    /// Where it answers [default: its home entry, or what its address says]; none: it calls us
     #[arg(long, value_name = "IP:PORT")]
     pub(super) endpoint: Option<String>,
     /// When to connect: on-traffic or start
