@@ -11,11 +11,11 @@
 //! | [`policy`] | the SPD (what is protected) and the PAD (which key proves which address) | `addr`, `wire`, `crypto` |
 //! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
-//! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy` |
+//! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy`, `dataplane::event` |
 //! | [`node`] | the only composition of the cores; still sans-IO | all of the above |
 //! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, the interfaces of `dataplane::batch` that it implements |
 //! | [`daemon`] | configuration, event loop, control socket | everything |
-//! | [`cli`] | one file per verb | the request and reply types of `daemon::control` |
+//! | [`cli`] | one file per verb | `api`, `daemon::config`, `addr` |
 //! | [`sim`] | a simulated hostile network on virtual time | `node` and below |
 
 pub mod addr;

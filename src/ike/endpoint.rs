@@ -380,7 +380,7 @@ impl Endpoint {
 
     pub(super) fn remove(&mut self, now: Instant, id: IkeId, reason: CloseReason) {
         let Some(sa) = self.sas.remove(&id) else { return };
-        self.by_spi.retain(|_, other| *other != id);
+        self.by_spi.remove(&sa.own_spi());
         self.half_open.retain(|_, other| *other != id);
         let gentle = matches!(reason, CloseReason::Replaced | CloseReason::Peer);
         let others = !sa.children.is_empty() && self.send_on_best((sa.local, sa.remote), None);

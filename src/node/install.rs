@@ -223,7 +223,9 @@ impl Node {
                 child.seen_in = received;
                 self.ike.handle_traffic(now, child.inbound.params().spi);
             }
-            if sent != child.seen_out {
+            // A peer that is kept up is asked whether it lives even when nobody talks.
+            let kept_up = self.pairs.get(&child.pair).is_some_and(|pair| pair.keep_up);
+            if sent != child.seen_out || kept_up {
                 child.seen_out = sent;
                 self.ike.handle_sent(now, child.outbound.params().spi);
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use super::problem::Collector;
 use super::{Config, DEFAULT_SOCKET, Entity, PeerEntry, Problems, file};
@@ -202,7 +203,7 @@ impl Checker<'_> {
             self.home_problem(&entity.address, error);
         }
         let key = self.secret_file(&entity.key_file, "'domicile key generate' makes one").and_then(|text| {
-            let text = String::from_utf8_lossy(text.expose()).into_owned();
+            let text = Zeroizing::new(String::from_utf8_lossy(text.expose()).into_owned());
             let key = PrivateKey::from_pem(&text);
             if let Err(error) = &key {
                 self.problems.at(entity.key_file.span(), format!("{}: {error}", entity.key_file.get_ref()));
