@@ -7,3 +7,4 @@ mod leaving;
 mod life;
 mod moves;
 mod pair;
+mod pieces;
