@@ -103,7 +103,8 @@ fn fragments_come_together_in_any_order() {
         let Opened::Part(part) = theirs.open(&Header::parse(datagram).unwrap(), datagram).unwrap() else {
             panic!("not a fragment")
         };
-        whole = whole.or(reassembly.add((1, false), part));
+        let complete = reassembly.add((1, false), part);
+        whole = whole.or(complete);
     }
     let (first, chain) = whole.expect("complete");
     assert_eq!(crate::wire::ike::parse_payloads(first, &chain).unwrap(), payloads);
