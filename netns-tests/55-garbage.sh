@@ -54,7 +54,9 @@ for rate in 1000 100000; do
     sent=$(on a timeout 20 python3 "$DIR/attack.py" "$DIR/wire.pcap" $rate 4)
     wait $pinger || fail "no ping came through at $rate a second: $(cat "$DIR/ping")"
     say "asked for $rate a second, sent $((sent / 4)); $(grep -o '[0-9.]*% packet loss' "$DIR/ping")"
-    [ "$rate" -gt 1000 ] || grep -q " 0% packet loss" "$DIR/ping" || fail "pings lost: $(cat "$DIR/ping")"
+    # Both ends and the attacker share two processors, so at the high rate a few pings may drown.
+    answered=$(grep -oE '[0-9]+ received' "$DIR/ping" | cut -d' ' -f1)
+    [ "$answered" -ge $(( rate > 1000 ? 60 : 80 )) ] || fail "only $answered of 80 pings were answered"
 done
 [ "$(b_sa)" = "$before" ] || fail "the attack changed an SA"
 for reason in replayed integrity unknown_spi; do
