@@ -15,6 +15,7 @@ use crate::crypto::secret::Secret;
 use crate::crypto::suite::EspSuite;
 use crate::dataplane::event::UdpPath;
 use crate::policy::spd::Action;
+use crate::wire::esp::spi_is_valid;
 
 /// Late packets still find the inbound half of a deleted child SA for this long.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -111,7 +112,7 @@ impl Context {
     pub(super) fn reserve_spi(&mut self, owner: IkeId) -> u32 {
         loop {
             let spi = self.rng.next_u32();
-            if spi >= 256 && spi >> 28 != 6 && !self.inbound.contains_key(&spi) {
+            if spi_is_valid(spi) && !self.inbound.contains_key(&spi) {
                 self.inbound.insert(spi, owner);
                 return spi;
             }

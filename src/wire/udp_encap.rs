@@ -7,12 +7,12 @@
 //! anything else         ESP; the first four octets are the SPI
 //! ```
 
+use super::esp;
+
 /// The four zero octets in front of IKE messages (RFC 3948 §2.2).
 pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// The keepalive's only octet (RFC 3948 §2.3).
 pub const KEEPALIVE: u8 = 0xff;
-/// SPI and sequence number.
-const ESP_HEADER: usize = 8;
 
 /// A classified datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn classify(datagram: &[u8]) -> Result<Datagram<'_>, Malformed> {
     if first[0] >> 4 == 6 {
         return Ok(Datagram::Relayed(datagram));
     }
-    if datagram.len() < ESP_HEADER {
+    if datagram.len() < esp::HEADER_LEN {
         return Err(Malformed);
     }
     Ok(Datagram::Esp { spi: u32::from_be_bytes(*first), packet: datagram })
@@ -57,7 +57,48 @@ pub fn classify(datagram: &[u8]) -> Result<Datagram<'_>, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What was classified, as it was on the wire.
+    fn rebuilt(datagram: Datagram<'_>) -> Vec<u8> {
+        match datagram {
+            Datagram::Keepalive => vec![KEEPALIVE],
+            Datagram::Ike(message) => [&NON_ESP_MARKER, message].concat(),
+            Datagram::Relayed(packet) | Datagram::Esp { packet, .. } => packet.to_vec(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octet_is_lost_and_only_short_datagrams_are_refused(
+            // Every first octet, so that each kind comes up often; with the rest zero half of the time.
+            first: u8, zero: bool, tail in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut datagram = vec![first];
+            datagram.extend(tail.iter().map(|octet| if zero { 0 } else { *octet }));
+            match classify(&datagram) {
+                Ok(kind) => prop_assert_eq!(rebuilt(kind), datagram),
+                Err(Malformed) => prop_assert!(datagram.len() < esp::HEADER_LEN),
+            }
+        }
+
+        #[test]
+        fn what_we_receive_on_is_always_esp(
+            // Small ones and those that begin with 5, 6 or 7 are where the rule has its edges.
+            spi in prop_oneof![any::<u32>(), 0..1024u32, 0x5000_0000..0x8000_0000u32],
+            tail in proptest::collection::vec(any::<u8>(), 4..40),
+        ) {
+            let datagram = [&spi.to_be_bytes()[..], &tail].concat();
+            let as_esp = classify(&datagram) == Ok(Datagram::Esp { spi, packet: &datagram });
+            if esp::spi_is_valid(spi) {
+                prop_assert!(as_esp);
+            } else {
+                prop_assert!(!as_esp || (1..esp::MIN_SPI).contains(&spi));
+            }
+        }
+    }
 
     #[test]
     fn each_kind_is_told_by_its_first_bytes() {
