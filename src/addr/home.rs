@@ -65,7 +65,45 @@ impl Homes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_longest_prefix_decides_in_whatever_order_they_are_listed(
+            address: u128, lengths in proptest::collection::btree_set(0..=128u8, 1..8), strangers: Vec<u128>, seed: u64,
+        ) {
+            let address = Ipv6Addr::from(address);
+            let net = |of: Ipv6Addr, len: u8| Ipv6Net::new(of, len).map(|net| net.trunc());
+            let mut entries = Vec::new();
+            for len in &lengths {
+                entries.push((net(address, *len)?, SocketAddrV4::new(Ipv4Addr::new(9, 0, 0, *len), PORT)));
+            }
+            for other in strangers.into_iter().map(Ipv6Addr::from).filter(|other| *other != address) {
+                entries.push((net(other, 128)?, SocketAddrV4::new(Ipv4Addr::BROADCAST, 1)));
+            }
+            let turn = usize::try_from(seed % entries.len() as u64)?;
+            entries.rotate_left(turn);
+            let longest = lengths.last().copied().unwrap_or_default();
+            let wanted = SocketAddrV4::new(Ipv4Addr::new(9, 0, 0, longest), PORT);
+            prop_assert_eq!(Homes::new(entries, false).endpoint(address), Ok(wanted));
+        }
+
+        #[test]
+        fn without_an_entry_the_address_tells_or_is_refused(home: u32, rest: u128, allow: bool) {
+            let home = Ipv4Addr::from(home);
+            let prefix = crate::addr::six_to_four::home_prefix(home);
+            let address = Ipv6Addr::from(u128::from(prefix.network()) | rest & u128::from(prefix.hostmask()));
+            let wanted = match special(home) {
+                Some(special) if !allow => Err(HomeError::Special { address, home, special }),
+                Some(_) | None => Ok(SocketAddrV4::new(home, 4500)),
+            };
+            prop_assert_eq!(Homes::new(Vec::new(), allow).endpoint(address), wanted);
+            let named = vec![(prefix, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7))];
+            prop_assert_eq!(Homes::new(named, false).endpoint(address), Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7)));
+        }
+    }
 
     fn entry(prefix: &str, endpoint: &str) -> (Ipv6Net, SocketAddrV4) {
         (prefix.parse().unwrap(), endpoint.parse().unwrap())

@@ -117,7 +117,50 @@ impl fmt::Display for Explanation {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn every_device_is_explained_as_itself(home: u32, user: u32, device in prop_oneof![Just(0u32), any::<u32>()]) {
+            let home = Ipv4Addr::from(home);
+            let address = super::device(home, user, device);
+            let meaning = if device == 0 { Meaning::Floating { user } } else { Meaning::Device { user, device } };
+            prop_assert_eq!(explain(address).home, Some((home, meaning)));
+        }
+
+        #[test]
+        fn every_6to4_address_means_one_thing(home: u32, subnet in prop_oneof![0..0x110u16, any::<u16>()],
+                                              interface in prop_oneof![0..3u64, any::<u64>()]) {
+            let home = Ipv4Addr::from(home);
+            let address = in_subnet(home, subnet, interface);
+            prop_assert!(home_prefix(home).contains(&address));
+            let explanation = explain(address);
+            let Some((at, meaning)) = explanation.home else { return Err(TestCaseError::fail("no home")) };
+            prop_assert_eq!(at, home);
+            // Built again from its meaning it is the same address.
+            let again = match meaning {
+                Meaning::HomeAgent => home_agent(home),
+                Meaning::Floating { user } => device(home, user, 0),
+                Meaning::Device { user, device } => super::device(home, user, device),
+                Meaning::Service { node, interface } => {
+                    prop_assert!(node >= FIRST_NODE);
+                    in_subnet(home, node, interface)
+                }
+                Meaning::Infrastructure => {
+                    prop_assert_eq!(subnet, 0);
+                    address
+                }
+                Meaning::Unassigned { subnet: free } => {
+                    prop_assert!(free == subnet && (2..FIRST_NODE).contains(&free));
+                    address
+                }
+            };
+            prop_assert_eq!(again, address);
+            prop_assert!(explanation.to_string().contains(&home.to_string()));
+        }
+    }
 
     const HOME: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
