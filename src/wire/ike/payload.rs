@@ -167,7 +167,8 @@ pub mod notify_type {
     pub const NO_NATS_ALLOWED: u16 = 16402;
     pub const IKEV2_FRAGMENTATION_SUPPORTED: u16 = 16430;
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
-    /// Private status type: "the sender is a domicile"; data is one version octet, now 1, and an 8-octet node token.
+    /// Private status type: "the sender is a domicile"; data is one version octet, now 1, and the 20 octets that
+    /// NAT_DETECTION_SOURCE_IP would truthfully have (RFC 7296 §2.23).
     pub const DOMICILE: u16 = 40960;
 }
 
