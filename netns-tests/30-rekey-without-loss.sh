@@ -8,7 +8,7 @@ rekey = "3s"'
 start a; start b
 reaches a $B6 3 || fail "no tunnel"
 seen() { status a '.peers[0].children[].inbound.spi'; }
-iperf b $B6 a -u -b 40M -l 1200 -t 20 >"$DIR/udp.json" & load=$!
+iperf b $B6 a -u -b 20M -l 1200 -t 20 >"$DIR/udp.json" & load=$!
 on a ping -6 -q -i 0.02 -c 950 -W 2 $B6 >"$DIR/ping" & pinger=$!
 for _ in $(seq 90); do seen; sleep 0.2; done | sort -u >"$DIR/spis"
 wait $load $pinger
