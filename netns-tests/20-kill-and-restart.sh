@@ -9,7 +9,7 @@ for victim in a b; do
     other=$([ $victim = a ] && echo b || echo a)
     target=$([ $victim = a ] && echo $A6 || echo $B6)
     # The survivor goes on sending.
-    on $other ping -6 -q -i 0.05 -c 400 -W 1 "$target" >"$DIR/stream" 2>&1 & stream=$!
+    (exec ip netns exec "$NS$other" ping -6 -q -i 0.05 -c 400 -W 1 "$target" >"$DIR/stream" 2>&1) & stream=$!
     sleep 0.5
     kill9 $victim
     sleep 0.5

@@ -22,7 +22,7 @@ retransmit_tries = 4'
     say "$starter started, $mover moved: traffic goes on"
     # Death: no goodbye.
     kill -9 "$(ip netns pids "${NS}s" | xargs -r ps -o pid=,comm= -p | awk '$2 == "charon" {print $1}')"
-    on a ping -6 -q -i 0.2 -c 100 -W 1 $B6 >/dev/null 2>&1 & pinger=$!
+    (exec ip netns exec "${NS}a" ping -6 -q -i 0.2 -c 100 -W 1 $B6 >/dev/null 2>&1) & pinger=$!
     until_true 200 "we notice its death" status_is a '[.peers[0].ike[]] | length' 0
     kill $pinger 2>/dev/null || true; wait $pinger 2>/dev/null || true
     stop a; swan_stop s
