@@ -148,6 +148,15 @@ iperf() {
 }
 mbits() { jq -r '(.end.sum_received.bits_per_second // .end.sum.bits_per_second // 0) / 1e6 | floor'; }
 
+# missing FROM TO: packets that the kernel of FROM gave to its TUN and that did not come out of the TUN of TO. Counted there and
+# not by the application, whose own socket overflows when a busy machine lets it wait.
+missing() {
+    local given out
+    given=$(on "$1" cat /sys/class/net/domicile0/statistics/{tx_packets,tx_dropped} | awk '{n += $1} END {print n}')
+    out=$(on "$2" cat /sys/class/net/domicile0/statistics/rx_packets)
+    echo $((given - out))
+}
+
 # --- what is on the wire ------------------------------------------------------------------------------------------
 
 # capture HOST INTERFACE FILE [FILTER]
