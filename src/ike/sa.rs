@@ -221,11 +221,12 @@ impl Sa {
             self.clear_hint(now, header, message);
             return;
         };
-        self.heard(now);
         self.known_to_peer = true;
         if !response && !self.is_next_request(ctx, path, header, &opened) {
             return;
         }
+        // Only what is fresh is a sign of life (RFC 7296 §2.4): anybody can send an old message again.
+        self.heard(now);
         let (first, chain) = match opened {
             Opened::Whole(first, chain) => (first, chain),
             Opened::Part(part) => match self.window.reassembly.add((header.message_id, response), part) {

@@ -7,6 +7,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::pair::*;
 use crate::dataplane::event::UdpPath;
+use crate::sim::network::Conditions;
 
 #[test]
 fn a_flood_of_requests_keeps_bounded_state() {
@@ -96,4 +97,25 @@ fn an_iv_is_never_used_twice_under_one_key() {
         assert!(before.is_none_or(|before| before == *message), "a repeated IV on another message");
     }
     assert!(seen.len() > 10);
+}
+
+#[test]
+fn a_replayed_message_does_not_keep_the_dead_alive() {
+    let mut pair = Pair::connected(Setup::default());
+    let child = pair.active(B).id;
+    pair.act(B, |endpoint, now| endpoint.rekey_child(now, child));
+    pair.run(secs(20));
+    let (from, to) = (pair.path(B).local, pair.path(A).local);
+    let recorded: Vec<_> = pair.wire.iter().filter(|datagram| datagram.source == from).cloned().collect();
+    pair.network.set_conditions(Conditions { partition: true, ..Conditions::CALM });
+    let spi = pair.active(A).spi_out;
+    for _ in 0..60 {
+        pair.run(secs(1));
+        pair.act(A, |endpoint, now| endpoint.handle_sent(now, spi));
+        for datagram in &recorded {
+            let path = UdpPath { local: to, remote: from };
+            pair.act(A, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
+        }
+    }
+    assert!(pair.ikes(A).is_empty(), "the peer's death is noticed");
 }
