@@ -1,5 +1,5 @@
 # With a strongSwan: child and IKE rekey from either side, with and without a key exchange, without a lost ping;
-# liveness from its side; goodbye from either side.
+# while it asks for liveness every second; goodbye from its side.
 source "$TESTS/strongswan.sh"
 host a s; wire a $A4/24 s $B4/24
 for pfs in "" -curve25519; do

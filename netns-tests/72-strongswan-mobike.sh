@@ -1,4 +1,4 @@
-# With a strongSwan: MOBIKE in both roles, and a dead peer in both directions.
+# With a strongSwan: MOBIKE in both roles, and its death, which we notice.
 source "$TESTS/strongswan.sh"
 host a s; wire a $A4/24 s $B4/24
 for starter in a s; do

@@ -326,7 +326,8 @@ impl Endpoint {
         if let Some(sa) = self.sas.get_mut(&id) {
             let was_half_open = matches!(sa.phase, Phase::HalfOpen(_));
             act(sa, &mut self.ctx);
-            if was_half_open && !matches!(sa.phase, Phase::HalfOpen(_)) {
+            // One that was refused still holds state for nobody proven, so it goes on counting until it is removed.
+            if was_half_open && sa.is_established() {
                 self.half_open.retain(|_, other| *other != id);
             }
         }
