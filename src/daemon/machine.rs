@@ -56,7 +56,7 @@ impl Edge {
             0 => None,
             port => Some(Udp::bind(Ipv4Addr::UNSPECIFIED, port)?),
         };
-        let netlink = Machine::open()?;
+        let mut netlink = Machine::open()?;
         netlink.sweep().await?;
         let tun = Tun::open(&config.interface)?;
         if let Err(error) = netlink.set_up(&plan(config)).await {

@@ -14,6 +14,8 @@
 //! table 4501 local ADDRESS dev lo
 //! ```
 
+mod claim;
+
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -47,7 +49,7 @@ const LOCAL: u32 = 255;
 #[error("{what}: {error}")]
 pub struct NetlinkError {
     what: String,
-    error: rtnetlink::Error,
+    error: String,
 }
 
 /// What to set up.
@@ -69,16 +71,23 @@ pub struct Plan {
 pub struct Machine {
     handle: Handle,
     task: tokio::task::JoinHandle<()>,
+    guard: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(guard) = &self.guard {
+            guard.abort();
+        }
     }
 }
 
-fn told<T>(what: impl FnOnce() -> String, result: Result<T, rtnetlink::Error>) -> Result<T, NetlinkError> {
-    result.map_err(|error| NetlinkError { what: what(), error })
+fn told<T, E: std::fmt::Display>(
+    what: impl FnOnce() -> String,
+    result: Result<T, E>,
+) -> Result<T, NetlinkError> {
+    result.map_err(|error| NetlinkError { what: what(), error: error.to_string() })
 }
 
 /// "Already there" and "not there any more" are what we wanted.
@@ -103,7 +112,7 @@ impl Machine {
     /// When the kernel gives no netlink socket.
     pub fn open() -> io::Result<Self> {
         let (connection, handle, _) = new_connection()?;
-        Ok(Self { handle, task: tokio::spawn(connection) })
+        Ok(Self { handle, task: tokio::spawn(connection), guard: None })
     }
 
     /// Removes what an earlier run left: rules and routes by protocol number.
@@ -118,7 +127,7 @@ impl Machine {
     }
 
     /// Sets everything up. The fail-closed routes come first.
-    pub async fn set_up(&self, plan: &Plan) -> Result<(), NetlinkError> {
+    pub async fn set_up(&mut self, plan: &Plan) -> Result<(), NetlinkError> {
         for prefix in &plan.routed {
             let route = route(*prefix, TUNNEL_TABLE).kind(RouteType::Unreachable).priority(CLOSED_METRIC);
             self.add_route(&format!("route unreachable {prefix}"), route.build()).await?;
@@ -135,6 +144,8 @@ impl Machine {
         for address in &plan.addresses {
             self.add_address(index, *address).await?;
         }
+        let guard = claim::guard(self.handle.clone(), plan.addresses.clone());
+        self.guard = Some(told(|| "watching IPv6 routes".to_owned(), guard)?);
         for prefix in &plan.routed {
             let mut route = route(*prefix, TUNNEL_TABLE).output_interface(index).priority(TUNNEL_METRIC);
             if let Some(source) = plan.addresses.first() {
@@ -181,16 +192,9 @@ impl Machine {
             .kind(RouteType::Local)
             .output_interface(self.loopback().await?);
         self.add_route(&format!("local route for {address}"), ours.build()).await?;
-        let kernels = RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(address, 128)
-            .table_id(LOCAL)
-            .kind(RouteType::Local)
-            .protocol(RouteProtocol::Kernel)
-            .output_interface(index)
-            .build();
         told(
             || format!("taking {address} off other interfaces"),
-            lenient(self.handle.route().del(kernels).execute().await),
+            claim::take_off(&self.handle, index, address).await,
         )
     }
 

@@ -1,0 +1,95 @@
+//! Permanent addresses answer only what comes out of the tunnel (decision 0006): the kernel's own local route for each
+//! of them has to go, and to stay away.
+//!
+//! The kernel makes that route from a work item (`addrconf_dad_work`), some time *after* it acknowledged the address,
+//! and makes it anew when somebody adds the address again. So a deletion that finds nothing proves nothing.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+
+use super::{LOCAL, LOCAL_TABLE, lenient};
+
+/// The work item runs within microseconds on an idle machine; this is for a busy one. What comes later still, the
+/// guard removes.
+const PATIENCE: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits for the kernel's local route of a new address and removes it.
+pub(super) async fn take_off(handle: &Handle, index: u32, address: Ipv6Addr) -> Result<(), rtnetlink::Error> {
+    let route = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(address, 128)
+        .table_id(LOCAL)
+        .kind(RouteType::Local)
+        .protocol(RouteProtocol::Kernel)
+        .output_interface(index)
+        .build();
+    for _ in 0..PATIENCE {
+        match handle.route().del(route.clone()).execute().await {
+            Err(rtnetlink::Error::NetlinkError(message))
+                if message.to_io().raw_os_error() == Some(libc::ESRCH) =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+    Ok(())
+}
+
+/// Removes such a route whenever it comes back. Ends with the runtime.
+pub(super) fn guard(handle: Handle, addresses: Vec<Ipv6Addr>) -> io::Result<tokio::task::JoinHandle<()>> {
+    let (connection, _, mut messages) = new_multicast_connection(&[MulticastGroup::Ipv6Route])?;
+    tokio::spawn(connection);
+    Ok(tokio::spawn(async move {
+        while let Some((message, _)) = messages.next().await {
+            let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) = message.payload else {
+                continue;
+            };
+            if is_kernels(&route, &addresses) {
+                tracing::info!(
+                    "the kernel made a permanent address reachable on every interface; taken back"
+                );
+                if let Err(error) = lenient(handle.route().del(route).execute().await) {
+                    tracing::error!(%error, "a permanent address answers neighbours in clear; restart domicile");
+                }
+            }
+        }
+    }))
+}
+
+/// Is it a local route for one of ours, outside the table that holds ours?
+fn is_kernels(route: &RouteMessage, addresses: &[Ipv6Addr]) -> bool {
+    let table = route
+        .attributes
+        .iter()
+        .find_map(|attribute| if let RouteAttribute::Table(table) = attribute { Some(*table) } else { None });
+    let ours = route.attributes.iter().any(|attribute| {
+        matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(to)) if addresses.contains(to))
+    });
+    ours && route.header.kind == RouteType::Local
+        && table.unwrap_or_else(|| route.header.table.into()) != LOCAL_TABLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::route;
+    use super::*;
+
+    #[test]
+    fn only_a_local_route_for_our_own_address_in_another_table_is_taken_back() {
+        let (ours, other): (Ipv6Addr, Ipv6Addr) =
+            ("2002:c633:6401:1::a".parse().unwrap(), "fd00::1".parse().unwrap());
+        let local = |address: Ipv6Addr, table| route(address.into(), table).kind(RouteType::Local).build();
+        assert!(is_kernels(&local(ours, LOCAL), &[ours]));
+        assert!(!is_kernels(&local(ours, LOCAL_TABLE), &[ours]));
+        assert!(!is_kernels(&local(other, LOCAL), &[ours]));
+        assert!(!is_kernels(&route(ours.into(), LOCAL).build(), &[ours]));
+    }
+}
