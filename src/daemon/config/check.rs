@@ -1,25 +1,22 @@
 //! From the file to a configuration: every value is understood, every relation between them holds, or there is a
 //! problem with its place.
-#![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
 use std::collections::HashMap;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::problem::Collector;
+use super::read::{Read, read};
 use super::{Config, DEFAULT_SOCKET, Entity, PeerEntry, Problems, file};
 use crate::addr::home::{HomeError, Homes};
 use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
-use crate::ike::Lifetimes;
 use crate::policy::pad::Proof;
 use crate::policy::spd::{Action, Policy, Services, Spd};
 
@@ -27,26 +24,25 @@ use crate::policy::spd::{Action, Policy, Services, Spd};
 const ESP_SUITES: [EspSuite; 4] =
     [EspSuite::Aes256GcmIiv, EspSuite::ChaCha20Poly1305Iiv, EspSuite::Aes256Gcm, EspSuite::ChaCha20Poly1305];
 const IKE_SUITES: [IkeSuite; 2] = [IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm];
+/// Octets of a Unix socket's path: `sun_path` with its final zero has 108 (unix(7)).
+pub const MAX_SOCKET_PATH: usize = 107;
 
 pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     let mut problems = Collector::new(text);
-    let file: file::File = toml::from_str(text).unwrap_or_else(|error| {
-        let message = error.message().replace('\n', " ");
-        match error.span() {
-            Some(span) => problems.at(span, message),
-            None => problems.whole(message),
-        }
-        file::File::default()
-    });
-    if !problems.is_empty() {
-        problems.finish(path)?;
-        problems = Collector::new(text);
-    }
-    let mut checker = Checker { path, problems, names: HashMap::new(), addresses: HashMap::new() };
+    let mut read = read(text, &mut problems);
+    let file = std::mem::take(&mut read.file);
+    let mut checker = Checker {
+        path,
+        problems,
+        read,
+        names: HashMap::new(),
+        addresses: HashMap::new(),
+        own_keys: HashMap::new(),
+    };
     let homes = checker.homes(&file);
     let entities: Vec<Entity> =
         file.entity.iter().filter_map(|entity| checker.entity(entity, &homes)).collect();
-    if file.entity.is_empty() {
+    if file.entity.is_empty() && !checker.read.was_told(&(0..0), "entity") {
         checker
             .problems
             .whole("there is no [[entity]]: this machine needs at least one, 'domicile init' makes it");
@@ -55,6 +51,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     let configured: Vec<Policy> = file.policy.iter().filter_map(|policy| checker.policy(policy)).collect();
     let (port, ike_port) = checker.ports(&file.node);
     let interface = checker.interface(&file.node);
+    let control_socket = checker.control_socket(&file.node);
     let mtu = checker.number(&file.node.mtu, 1380, 1280..=1400, "mtu", "the relayed path fits 1380");
     let fragment_size =
         checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
@@ -62,8 +59,6 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     let ike_suites = checker.suites(&file.ike.suites, &IKE_SUITES, &IKE_SUITES, IkeSuite::name, "ike");
     let esp_suites = checker.suites(&file.esp.suites, &ESP_SUITES, &ESP_SUITES, EspSuite::name, "esp");
     checker.problems.finish(path)?;
-    let control_socket =
-        file.node.control_socket.map_or_else(|| DEFAULT_SOCKET.into(), |socket| socket.into_inner().into());
     Ok(Config {
         path: path.to_owned(),
         port,
@@ -84,176 +79,95 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     })
 }
 
-struct Checker<'a> {
-    path: &'a Path,
-    problems: Collector<'a>,
+pub(super) struct Checker<'a> {
+    pub(super) path: &'a Path,
+    pub(super) problems: Collector<'a>,
+    /// What was wrong with the file's form.
+    pub(super) read: Read,
     /// Names that were seen, and of what.
-    names: HashMap<String, &'static str>,
-    addresses: HashMap<Ipv6Addr, String>,
+    pub(super) names: HashMap<String, &'static str>,
+    pub(super) addresses: HashMap<Ipv6Addr, String>,
+    /// Public keys of the entities, and whose.
+    own_keys: HashMap<[u8; 32], String>,
 }
 
 impl Checker<'_> {
     fn homes(&mut self, file: &file::File) -> Homes {
         let mut entries = Vec::new();
         for home in &file.home {
-            let prefix = self.prefix(&home.prefix);
-            let endpoint = self.endpoint(&home.endpoint);
-            if let (Some(prefix), Some(endpoint)) = (prefix, endpoint) {
-                if entries.iter().any(|(other, _)| *other == prefix) {
-                    self.problems
-                        .at(home.prefix.span(), format!("{prefix} has a [[home]] entry already: remove one"));
-                }
-                entries.push((prefix, endpoint));
+            let (span, home) = (home.span(), home.get_ref());
+            let like = "write it like 2002:c633:6401::/48";
+            let prefix = self.required(&home.prefix, &span, "[[home]]", "prefix", like);
+            let prefix = prefix.and_then(|text| Some((text.span(), self.prefix(text)?)));
+            let like = "write where it answers, like 198.51.100.2:4500";
+            let endpoint = self.required(&home.endpoint, &span, "[[home]]", "endpoint", like);
+            let endpoint = endpoint.and_then(|text| self.endpoint(text));
+            let Some((span, prefix)) = prefix else { continue };
+            if entries.iter().any(|(other, _)| *other == prefix) {
+                self.problems.at(span, format!("{prefix} has a [[home]] entry already: remove one"));
             }
+            // Without a good endpoint it still counts as an entry: what relies on it is told no second time.
+            let nobody = std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
+            entries.push((prefix, endpoint.unwrap_or(nobody)));
         }
         Homes::new(entries, file.node.allow_special_homes)
-    }
-
-    fn prefix(&mut self, text: &Spanned<String>) -> Option<Ipv6Net> {
-        match text.get_ref().parse::<Ipv6Net>() {
-            Ok(prefix) if prefix.trunc() == prefix => Some(prefix),
-            Ok(prefix) => {
-                self.problems.at(
-                    text.span(),
-                    format!("{prefix} has bits behind its length: write {}", prefix.trunc()),
-                );
-                None
-            }
-            Err(_) => match text.get_ref().parse::<Ipv6Addr>() {
-                Ok(address) => Some(Ipv6Net::from(address)),
-                Err(_) => {
-                    self.problems.at(
-                        text.span(),
-                        format!(
-                            "\"{}\" is not an IPv6 prefix: write it like 2002:c633:6401::/48",
-                            text.get_ref()
-                        ),
-                    );
-                    None
-                }
-            },
-        }
-    }
-
-    fn endpoint(&mut self, text: &Spanned<String>) -> Option<SocketAddrV4> {
-        if let Ok(endpoint) = text.get_ref().parse::<SocketAddrV4>() {
-            return Some(endpoint);
-        }
-        let found = text.get_ref().to_socket_addrs().ok().and_then(|mut found| {
-            found.find_map(|address| match address {
-                SocketAddr::V4(address) => Some(address),
-                SocketAddr::V6(_) => None,
-            })
-        });
-        if found.is_none() {
-            self.problems.at(
-                text.span(),
-                format!(
-                    "\"{}\" is not IP:PORT and no host of that name has an IPv4 address: write it like 198.51.100.2:4500",
-                    text.get_ref()
-                ),
-            );
-        }
-        found
-    }
-
-    fn address(&mut self, text: &Spanned<String>, owner: &str) -> Option<Ipv6Addr> {
-        let Ok(address) = text.get_ref().parse::<Ipv6Addr>() else {
-            self.problems.at(text.span(), format!("\"{}\" is not an IPv6 address", text.get_ref()));
-            return None;
-        };
-        if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
-            self.problems.at(text.span(), format!("{address} cannot be a permanent address"));
-            return None;
-        }
-        if let Some(other) = self.addresses.insert(address, owner.to_owned()) {
-            self.problems.at(
-                text.span(),
-                format!("{address} belongs to \"{other}\" already: every address has one owner"),
-            );
-        }
-        Some(address)
-    }
-
-    fn name(&mut self, text: &Spanned<String>, kind: &'static str) {
-        let name = text.get_ref();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-            self.problems.at(
-                text.span(),
-                format!("\"{name}\" is not a name: use 1 to 63 letters, digits, '-', '_' and '.'"),
-            );
-        }
-        if let Some(other) = self.names.insert(name.clone(), kind) {
-            self.problems.at(
-                text.span(),
-                format!("the name \"{name}\" is taken by another {other}: choose a different one"),
-            );
-        }
     }
 
     fn home_problem(&mut self, text: &Spanned<String>, error: HomeError) {
         self.problems.at(text.span(), error.to_string());
     }
 
-    fn entity(&mut self, entity: &file::Entity, homes: &Homes) -> Option<Entity> {
-        self.name(&entity.name, "entity");
-        let address = self.address(&entity.address, entity.name.get_ref());
-        if let Some(Err(error)) = address.map(|address| homes.endpoint(address)) {
-            self.home_problem(&entity.address, error);
+    fn entity(&mut self, entity: &Spanned<file::Entity>, homes: &Homes) -> Option<Entity> {
+        let (span, entity) = (entity.span(), entity.get_ref());
+        let kind = "[[entity]]";
+        let name = self.required(&entity.name, &span, kind, "name", "write the name of this machine");
+        if let Some(name) = name {
+            self.name(name, "entity");
         }
-        let key = self.secret_file(&entity.key_file, "'domicile key generate' makes one").and_then(|text| {
+        let owner = name.map_or("", |name| name.get_ref());
+        let like = "'domicile address derive' makes one from a home's IPv4 address";
+        let address = self.required(&entity.address, &span, kind, "address", like).and_then(|text| {
+            let address = self.address(text, owner)?;
+            if let Err(error) = homes.endpoint(address) {
+                self.home_problem(text, error);
+            }
+            Some(address)
+        });
+        let remedy = "'domicile key generate FILE' makes one";
+        let key_file = self.required(&entity.key_file, &span, kind, "key_file", remedy);
+        let key = key_file.and_then(|file| {
+            let text = self.secret_file(file, remedy)?;
             let text = Zeroizing::new(String::from_utf8_lossy(text.expose()).into_owned());
             let key = PrivateKey::from_pem(&text);
             if let Err(error) = &key {
-                self.problems.at(entity.key_file.span(), format!("{}: {error}", entity.key_file.get_ref()));
+                self.problems.at(file.span(), format!("{}: {error}", file.get_ref()));
             }
             key.ok()
         });
-        Some(Entity { name: entity.name.get_ref().clone(), address: address?, key: key? })
-    }
-
-    /// A file that only its owner may read, beside the configuration unless the path is absolute.
-    fn secret_file(&mut self, file: &Spanned<String>, remedy: &str) -> Option<Secret> {
-        let path = self.path.parent().unwrap_or_else(|| Path::new(".")).join(file.get_ref());
-        let shown = path.display();
-        let read =
-            std::fs::metadata(&path).and_then(|meta| Ok((meta.permissions().mode(), std::fs::read(&path)?)));
-        match read {
-            Ok((mode, _)) if mode & 0o077 != 0 => {
-                self.problems.at(
-                    file.span(),
-                    format!(
-                        "{shown} can be read by others (mode {:o}): run 'chmod 600 {shown}'",
-                        mode & 0o777
-                    ),
-                );
-                None
-            }
-            Ok((_, bytes)) => Some(Secret::new(bytes)),
-            Err(error) => {
-                let what = match error.kind() {
-                    std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-                    std::io::ErrorKind::PermissionDenied => "may not be read by you".to_owned(),
-                    _ => error.to_string(),
-                };
-                self.problems.at(file.span(), format!("{shown} {what}: {remedy}"));
-                None
-            }
+        if let Some(key) = &key {
+            self.own_keys.insert(*key.public().as_bytes(), owner.to_owned());
         }
+        Some(Entity { name: owner.to_owned(), address: address?, key: key? })
     }
 
-    fn peer(&mut self, peer: &file::Peer, homes: &Homes) -> Option<PeerEntry> {
-        self.name(&peer.name, "peer");
-        let address = self.address(&peer.address, peer.name.get_ref());
-        let proof = self.proof(peer);
-        let endpoint = match (&peer.endpoint, address) {
+    fn peer(&mut self, peer: &Spanned<file::Peer>, homes: &Homes) -> Option<PeerEntry> {
+        let (span, peer) = (peer.span(), peer.get_ref());
+        let kind = "[[peer]]";
+        let name = self.required(&peer.name, &span, kind, "name", "choose one");
+        if let Some(name) = name {
+            self.name(name, "peer");
+        }
+        let owner = name.map_or("", |name| name.get_ref());
+        let text = self.required(&peer.address, &span, kind, "address", "write its permanent IPv6 address");
+        let address = text.and_then(|text| self.address(text, owner));
+        let proof = self.proof(peer, &span);
+        let endpoint = match (&peer.endpoint, text.zip(address)) {
             (Some(text), _) if text.get_ref() == "none" => None,
             (Some(text), _) => self.endpoint(text),
-            (None, Some(address)) => match homes.endpoint(address) {
+            (None, Some((text, address))) => match homes.endpoint(address) {
                 Ok(endpoint) => Some(endpoint),
                 Err(error) => {
-                    self.home_problem(&peer.address, error);
+                    self.home_problem(text, error);
                     None
                 }
             },
@@ -269,19 +183,21 @@ impl Checker<'_> {
                 false
             }
         };
-        Some(PeerEntry {
-            name: peer.name.get_ref().clone(),
-            address: address?,
-            proof: proof?,
-            endpoint,
-            keep_up,
-        })
+        Some(PeerEntry { name: owner.to_owned(), address: address?, proof: proof?, endpoint, keep_up })
     }
 
-    fn proof(&mut self, peer: &file::Peer) -> Option<Proof> {
+    fn proof(&mut self, peer: &file::Peer, span: &std::ops::Range<usize>) -> Option<Proof> {
         match (&peer.public_key, &peer.psk_file) {
             (Some(text), None) => match text.get_ref().parse::<PublicKey>() {
-                Ok(key) => Some(Proof::PublicKey(*key.as_bytes())),
+                Ok(key) => {
+                    if let Some(entity) = self.own_keys.get(key.as_bytes()) {
+                        let message = format!(
+                            "this is the key of \"{entity}\", which is this machine: run 'domicile key show' on the peer"
+                        );
+                        self.problems.at(text.span(), message);
+                    }
+                    Some(Proof::PublicKey(*key.as_bytes()))
+                }
                 Err(error) => {
                     self.problems.at(text.span(), error.to_string());
                     None
@@ -306,24 +222,30 @@ impl Checker<'_> {
                 None
             }
             (None, None) => {
-                self.problems.at(
-                    peer.name.span(),
-                    format!(
-                        "peer \"{}\" needs a public_key (from 'domicile key show' there) or a psk_file",
-                        peer.name.get_ref()
-                    ),
-                );
+                if !self.read.was_told(span, "public_key") && !self.read.was_told(span, "psk_file") {
+                    let name = peer.name.as_ref().map_or("", |name| name.get_ref());
+                    let span = peer.name.as_ref().map_or_else(|| span.clone(), Spanned::span);
+                    self.problems.at(
+                        span,
+                        format!(
+                            "peer \"{name}\" needs a public_key (from 'domicile key show' there) or a psk_file"
+                        ),
+                    );
+                }
                 None
             }
         }
     }
 
-    fn policy(&mut self, policy: &file::Policy) -> Option<Policy> {
+    fn policy(&mut self, policy: &Spanned<file::Policy>) -> Option<Policy> {
+        let (span, policy) = (policy.span(), policy.get_ref());
         let local = match &policy.local {
             Some(text) => self.prefix(text),
             None => Some(Ipv6Net::default()),
         };
-        let remote = self.prefix(&policy.remote);
+        let like = "write a prefix like 2002:c633:6401::/48, or ::/0 for everything";
+        let remote = self.required(&policy.remote, &span, "[[policy]]", "remote", like);
+        let remote = remote.and_then(|text| self.prefix(text));
         let services = match policy.services.as_ref().map(|text| (text.get_ref().as_str(), text.span())) {
             None | Some(("confidentiality", _)) => Services::Confidentiality,
             Some(("integrity", _)) => Services::IntegrityOnly,
@@ -335,14 +257,14 @@ impl Checker<'_> {
                 Services::Confidentiality
             }
         };
-        let action = match policy.action.get_ref().as_str() {
+        let choice = "say \"protect\", \"discard\" or \"bypass\"";
+        let text = self.required(&policy.action, &span, "[[policy]]", "action", choice)?;
+        let action = match text.get_ref().as_str() {
             "protect" => Action::Protect(services),
             "discard" => Action::Discard,
             "bypass" => Action::Bypass,
             other => {
-                let message =
-                    format!("action = \"{other}\" is unknown: say \"protect\", \"discard\" or \"bypass\"");
-                self.problems.at(policy.action.span(), message);
+                self.problems.at(text.span(), format!("action = \"{other}\" is unknown: {choice}"));
                 return None;
             }
         };
@@ -350,6 +272,20 @@ impl Checker<'_> {
             self.problems.at(text.span(), "services belong to action = \"protect\": remove them");
         }
         Some(Policy { local: local?, remote: remote?, action })
+    }
+
+    fn control_socket(&mut self, node: &file::Node) -> PathBuf {
+        let Some(text) = &node.control_socket else { return DEFAULT_SOCKET.into() };
+        let socket = super::beside(self.path, text.get_ref());
+        if text.get_ref().is_empty() || socket.as_os_str().len() > MAX_SOCKET_PATH {
+            self.problems.at(
+                text.span(),
+                format!(
+                    "control_socket is not the path of a socket: write 1 to {MAX_SOCKET_PATH} octets, like {DEFAULT_SOCKET}"
+                ),
+            );
+        }
+        socket
     }
 
     fn ports(&mut self, node: &file::Node) -> (u16, u16) {
@@ -382,32 +318,9 @@ impl Checker<'_> {
         name.clone()
     }
 
-    fn number<N: Copy + PartialOrd + std::fmt::Display>(
-        &mut self,
-        value: &Option<Spanned<N>>,
-        default: N,
-        range: std::ops::RangeInclusive<N>,
-        name: &str,
-        hint: &str,
-    ) -> N {
-        let Some(text) = value else { return default };
-        if !range.contains(text.get_ref()) {
-            self.problems.at(
-                text.span(),
-                format!(
-                    "{name} = {} is not between {} and {}: {hint}",
-                    text.get_ref(),
-                    range.start(),
-                    range.end()
-                ),
-            );
-        }
-        *text.get_ref()
-    }
-
     fn suites<S: Copy + PartialEq>(
         &mut self,
-        given: &Option<Vec<Spanned<String>>>,
+        given: &Option<Spanned<Vec<Spanned<String>>>>,
         known: &[S],
         default: &[S],
         name: fn(S) -> &'static str,
@@ -415,7 +328,7 @@ impl Checker<'_> {
     ) -> Vec<S> {
         let Some(given) = given else { return default.to_vec() };
         let mut suites = Vec::new();
-        for text in given {
+        for text in given.get_ref() {
             match known.iter().find(|suite| name(**suite) == text.get_ref()) {
                 Some(suite) if suites.contains(suite) => {
                     self.problems.at(text.span(), format!("\"{}\" stands here twice", text.get_ref()));
@@ -434,83 +347,10 @@ impl Checker<'_> {
                 }
             }
         }
-        if given.is_empty() {
-            self.problems.whole(format!("[{section}] suites is empty: leave it out for the defaults"));
+        if given.get_ref().is_empty() {
+            let message = format!("[{section}] suites is empty: leave it out for the defaults");
+            self.problems.at(given.span(), message);
         }
         suites
-    }
-
-    fn duration(&mut self, text: &Option<Spanned<String>>, default: Duration, least: Duration) -> Duration {
-        let Some(text) = text else { return default };
-        match humantime::parse_duration(text.get_ref()) {
-            Ok(duration) if duration >= least => duration,
-            Ok(_) => {
-                let message = format!(
-                    "\"{}\" is too short: at least {}",
-                    text.get_ref(),
-                    humantime::format_duration(least)
-                );
-                self.problems.at(text.span(), message);
-                default
-            }
-            Err(_) => {
-                let message = format!(
-                    "\"{}\" is not a duration: write it like \"90s\", \"15m\" or \"4h\"",
-                    text.get_ref()
-                );
-                self.problems.at(text.span(), message);
-                default
-            }
-        }
-    }
-
-    fn lifetimes(&mut self, file: &file::File) -> Lifetimes {
-        let default = Lifetimes::default();
-        let second = Duration::from_secs(1);
-        let child_rekey = self.duration(&file.esp.rekey, default.child_rekey, second);
-        let lifetimes = Lifetimes {
-            child_rekey,
-            child_hard: child_rekey + (child_rekey / 10).max(Duration::from_secs(30)),
-            ike_rekey: self.duration(&file.ike.rekey, default.ike_rekey, second),
-            reauth: self.duration(&file.ike.reauthenticate, default.reauth, second),
-            ike_max: self.duration(&file.ike.maximum_age, default.ike_max, second),
-            jitter: self.number(&file.esp.jitter, default.jitter, 0.0..=0.5, "jitter", "0.1 is a tenth"),
-            dpd: self.duration(&file.ike.dpd, default.dpd, second),
-            retransmit_first: self.duration(
-                &file.ike.retransmit_first,
-                default.retransmit_first,
-                Duration::from_millis(50),
-            ),
-            retransmit_tries: self.number(
-                &file.ike.retransmit_tries,
-                default.retransmit_tries,
-                1..=30,
-                "retransmit_tries",
-                "6 is usual",
-            ),
-            nat_keepalive: self.duration(&file.ike.nat_keepalive, default.nat_keepalive, second),
-            child_bytes: self.number(
-                &file.esp.rekey_bytes,
-                u64::MAX,
-                65_536..=u64::MAX,
-                "rekey_bytes",
-                "leave it out for no limit",
-            ),
-            child_packets: self.number(
-                &file.esp.rekey_packets,
-                u64::MAX,
-                1_000..=u64::MAX,
-                "rekey_packets",
-                "leave it out for no limit",
-            ),
-        };
-        if lifetimes.reauth >= lifetimes.ike_max {
-            let span = file.ike.reauthenticate.as_ref().or(file.ike.maximum_age.as_ref()).map(Spanned::span);
-            self.problems.at(
-                span.unwrap_or_default(),
-                "reauthenticate must be shorter than maximum_age, or SAs end before they are replaced",
-            );
-        }
-        lifetimes
     }
 }

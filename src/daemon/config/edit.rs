@@ -1,8 +1,9 @@
 //! Changing the file for the user: comments stay, the result is checked before it replaces the old file, and the
 //! replacement is atomic.
 
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
@@ -109,19 +110,33 @@ fn edit(
 }
 
 /// Writes a file that only its owner reads, whole or not at all. Without `replace` an existing file is an error.
+/// Otherwise a link stays what it is, and so do owner and mode of the file that it leads to.
 pub fn write_private(path: &Path, bytes: &[u8], replace: bool) -> std::io::Result<()> {
-    let mode = std::fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
     if !replace {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        return file.sync_all();
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            let _ = std::fs::remove_file(path);
+        }
+        return written;
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
+    let target = std::fs::canonicalize(path)?;
+    let old = std::fs::metadata(&target)?;
+    let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
-    let beside = path.with_file_name(name);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-    let written =
-        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
+    let beside = target.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = (|| {
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        // The umask has no say here.
+        file.set_permissions(Permissions::from_mode(old.permissions().mode() & 0o777))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &target)
+    })();
     if written.is_err() {
         let _ = std::fs::remove_file(&beside);
     }

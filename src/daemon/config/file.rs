@@ -1,4 +1,5 @@
-//! The file as it is written; `check` makes sense of it.
+//! The file as it is written; `check` makes sense of it. Nothing is required here: what is missing is told with
+//! everything else, by `check`.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -7,10 +8,10 @@ use toml::Spanned;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) node: Node,
-    pub(super) entity: Vec<Entity>,
-    pub(super) home: Vec<Home>,
-    pub(super) peer: Vec<Peer>,
-    pub(super) policy: Vec<Policy>,
+    pub(super) entity: Vec<Spanned<Entity>>,
+    pub(super) home: Vec<Spanned<Home>>,
+    pub(super) peer: Vec<Spanned<Peer>>,
+    pub(super) policy: Vec<Spanned<Policy>>,
     pub(super) ike: Ike,
     pub(super) esp: Esp,
 }
@@ -26,45 +27,45 @@ pub(super) struct Node {
     pub(super) allow_special_homes: bool,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Entity {
-    pub(super) name: Spanned<String>,
-    pub(super) address: Spanned<String>,
-    pub(super) key_file: Spanned<String>,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) key_file: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Home {
-    pub(super) prefix: Spanned<String>,
-    pub(super) endpoint: Spanned<String>,
+    pub(super) prefix: Option<Spanned<String>>,
+    pub(super) endpoint: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Peer {
-    pub(super) name: Spanned<String>,
-    pub(super) address: Spanned<String>,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
     pub(super) public_key: Option<Spanned<String>>,
     pub(super) psk_file: Option<Spanned<String>>,
     pub(super) endpoint: Option<Spanned<String>>,
     pub(super) connect: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Policy {
     pub(super) local: Option<Spanned<String>>,
-    pub(super) remote: Spanned<String>,
-    pub(super) action: Spanned<String>,
+    pub(super) remote: Option<Spanned<String>>,
+    pub(super) action: Option<Spanned<String>>,
     pub(super) services: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Ike {
-    pub(super) suites: Option<Vec<Spanned<String>>>,
+    pub(super) suites: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) rekey: Option<Spanned<String>>,
     pub(super) reauthenticate: Option<Spanned<String>>,
     pub(super) maximum_age: Option<Spanned<String>>,
@@ -79,7 +80,7 @@ pub(super) struct Ike {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Esp {
-    pub(super) suites: Option<Vec<Spanned<String>>>,
+    pub(super) suites: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) extended_sequence_numbers: Option<bool>,
     pub(super) pfs: bool,
     pub(super) rekey: Option<Spanned<String>>,

@@ -4,9 +4,12 @@
 mod check;
 pub mod edit;
 mod file;
+mod lifetimes;
 mod problem;
+mod read;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::net::{Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -14,7 +17,9 @@ use std::sync::Arc;
 
 use ipnet::Ipv6Net;
 
+pub use check::MAX_SOCKET_PATH;
 pub use problem::{Problem, Problems};
+pub use values::{MAX_NAME, address_problem, name_problem};
 
 use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
@@ -105,7 +110,12 @@ pub fn check_text(path: &Path, text: &str) -> Result<Config, Problems> {
 /// The control socket that a configuration names, even when the rest of it has problems.
 pub fn socket_of(path: &Path) -> Option<PathBuf> {
     let table: toml::Table = std::fs::read_to_string(path).ok()?.parse().ok()?;
-    table.get("node")?.get("control_socket")?.as_str().map(PathBuf::from)
+    table.get("node")?.get("control_socket")?.as_str().map(|socket| beside(path, socket))
+}
+
+/// A path that stands in a configuration: relative ones begin at the file's directory.
+fn beside(config: &Path, path: &str) -> PathBuf {
+    config.parent().unwrap_or_else(|| Path::new(".")).join(path)
 }
 
 impl Config {

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, and where.
 #![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -47,28 +48,39 @@ impl std::error::Error for Problems {}
 pub(super) struct Collector<'a> {
     text: &'a str,
     list: Vec<Problem>,
+    /// Lines that are not TOML: what else seems wrong there only follows from that.
+    broken: HashSet<usize>,
 }
 
 impl<'a> Collector<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, list: Vec::new() }
+        Self { text, list: Vec::new(), broken: HashSet::new() }
+    }
+
+    /// Line and column of an octet of the text.
+    fn place(&self, octet: usize) -> (usize, usize) {
+        let before = self.text.get(..octet).unwrap_or(self.text);
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (before.matches('\n').count() + 1, column)
     }
 
     /// A problem at an octet range of the text.
     pub(super) fn at(&mut self, span: Range<usize>, message: impl Into<String>) {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        self.list.push(Problem { line, column, message: message.into() });
+        let (line, column) = self.place(span.start);
+        if !self.broken.contains(&line) {
+            self.list.push(Problem { line, column, message: message.into() });
+        }
+    }
+
+    /// Text that is not TOML; only the first mistake of a line is told.
+    pub(super) fn syntax(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.at(span.clone(), message);
+        self.broken.insert(self.place(span.start).0);
     }
 
     /// A problem of the file as a whole.
     pub(super) fn whole(&mut self, message: impl Into<String>) {
         self.list.push(Problem { line: 0, column: 0, message: message.into() });
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
     }
 
     /// All of them in the order of the file, if there are any.

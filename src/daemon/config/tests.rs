@@ -91,12 +91,208 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
+fn one_mistake_hides_no_other() {
+    let place = Place::new();
+    let text = r#"
+colour = "green"
+[node]
+prot = 4500
+mtu = "wide"
+port = 70000
+[[entity]]
+name = "me"
+adress = "2002:808:808:1::10"
+key_file = 7
+[[peer]]
+name = "you"
+address = "nonsense"
+[peer.more]
+[[policy]]
+action = "maybe"
+[ike]
+suites = [1, "rot13"]
+rekey = "soon"
+[policies]
+"#;
+    let told = place.check(text).unwrap_err();
+    let wanted = [
+        ":2:1: unknown field `colour`",
+        ":4:1: unknown field `prot`",
+        ":5:7: mtu cannot be string \"wide\": write a number from 0 to 65535",
+        ":6:8: port cannot be integer `70000`: write a number from 0 to 65535",
+        ":7:1: this [[entity]] has no address",
+        ":9:1: unknown field `adress`",
+        ":10:12: key_file cannot be integer `7`: write a text in quotes",
+        ":12:8: peer \"you\" needs a public_key",
+        ":13:11: \"nonsense\" is not an IPv6 address",
+        ":14:7: unknown field `more`",
+        ":15:1: this [[policy]] has no remote",
+        ":16:10: action = \"maybe\" is unknown",
+        ":18:11: suites cannot be integer `1`: write a text in quotes",
+        ":18:14: \"rot13\" is not a suite",
+        ":19:9: \"soon\" is not a duration",
+        ":20:2: unknown field `policies`",
+    ];
+    for (line, wanted) in told.lines().zip(wanted) {
+        assert!(line.contains(wanted), "{wanted:?} is not in {line:?} of:\n{told}");
+    }
+    assert_eq!(told.lines().count(), wanted.len(), "{told}");
+}
+
+#[test]
+fn what_is_not_toml_hides_nothing_behind_it() {
+    let place = Place::new();
+    let told = place.check("[node]\nport = = 3\nmtu = 1\nmtu = 2\n[[peer]\nx = 1\n").unwrap_err();
+    for wanted in
+        [":2:8: ", ":3:7: mtu = 1 is not between", ":4:1: duplicate key", ":5:", ":6:1: unknown field `x`"]
+    {
+        assert!(told.contains(wanted), "{wanted:?} is not in:\n{told}");
+    }
+    assert!(!told.contains("there is no [[entity]]"), "what is missing may have been misread:\n{told}");
+}
+
+#[test]
+fn two_brackets_where_there_can_be_several() {
+    let told = Place::new().check("[entity]\nname = \"me\"\n").unwrap_err();
+    assert!(
+        told.contains(":1:1: there can be several of these: write [[entity]] with two brackets"),
+        "{told}"
+    );
+}
+
+#[test]
+fn no_duration_is_too_long_for_a_clock() {
+    let place = Place::new();
+    for key in [
+        "ike.rekey",
+        "ike.reauthenticate",
+        "ike.maximum_age",
+        "ike.dpd",
+        "ike.retransmit_first",
+        "ike.nat_keepalive",
+        "esp.rekey",
+    ] {
+        for value in ["300000000000years", "999999999999999999999999s", "18446744073709551615s", "2years"] {
+            let told = place.check(&format!("{key} = \"{value}\"\n{}", peer(""))).unwrap_err();
+            assert!(told.contains(&format!("\"{value}\" is too long: write at most")), "{key}: {told}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+        let told = place.check(&format!("{key} = \"0s\"\n{}", peer(""))).unwrap_err();
+        assert!(told.contains("is too short: write at least"), "{key}: {told}");
+    }
+    assert!(place.check(&peer("[ike]\nmaximum_age = \"365d\"")).is_ok());
+    for jitter in ["nan", "inf", "-0.1", "0.6"] {
+        let told = place.check(&peer(&format!("[esp]\njitter = {jitter}"))).unwrap_err();
+        assert!(told.contains("is not between 0 and 0.5"), "{told}");
+    }
+}
+
+#[test]
+fn an_sa_is_replaced_before_it_ends() {
+    let place = Place::new();
+    for (text, wanted) in [
+        ("[ike]\nrekey = \"24h\"", ":12:9: [ike] rekey must be shorter than maximum_age"),
+        ("[ike]\nrekey = \"30h\"\nreauthenticate=\"40h\"\nmaximum_age = \"48h\"", ""),
+        ("[ike]\nrekey = \"20h\"", ":12:9: [ike] rekey must be shorter than reauthenticate"),
+        ("[ike]\nrekey = \"2h\"\nreauthenticate = \"1h\"", ":12:9: [ike] rekey must be shorter than reauth"),
+        ("[ike]\nreauthenticate = \"1h\"\n[esp]\nrekey = \"1h\"", ":14:9: [esp] rekey must be shorter than"),
+        ("[ike]\nreauthenticate = \"1h\"\nmaximum_age = \"1h\"", ":12:18: reauthenticate must be shorter"),
+    ] {
+        match place.check(&peer(text)) {
+            Ok(_) => assert_eq!(wanted, "", "{text} was accepted"),
+            Err(told) => {
+                assert!(told.contains(wanted) && told.lines().count() == 1, "{wanted:?} is not in: {told}")
+            }
+        }
+    }
+}
+
+#[test]
+fn lifetimes_that_are_not_written_follow_those_that_are() {
+    let place = Place::new();
+    let of = |text: &str| place.check(&peer(text)).unwrap().lifetimes;
+    assert_eq!(of(""), Lifetimes::default());
+    let short = of("[ike]\nmaximum_age = \"1h\"");
+    assert!(
+        short.ike_rekey < short.reauth && short.child_rekey < short.reauth && short.reauth < short.ike_max
+    );
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let place = Place::new();
+    let own = PrivateKey::from_seed(&[1; 32]).public();
+    let other = PrivateKey::from_seed(&[2; 32]).public();
+    let long = "x".repeat(200);
+    for (text, wanted) in [
+        (peer("endpoint = \"9.9.9.9:0\""), ":11:12: port 0 is no port"),
+        (peer("endpoint = \"0.0.0.0:4500\""), ":11:12: 0.0.0.0 is nobody's address"),
+        (
+            peer("[[home]]\nprefix = \"2002:909:909::/48\"\nendpoint = \"9.9.9.9:0\""),
+            ":13:12: port 0 is no port",
+        ),
+        (
+            peer("").replace(&other.to_string(), &own.to_string()),
+            ":10:14: this is the key of \"me\", which is this machine",
+        ),
+        (
+            peer(&format!("[node]\ncontrol_socket = \"/{long}\"")),
+            ":12:18: control_socket is not the path of a socket",
+        ),
+        (ENTITY.replace("\"me\"", "\"-me\""), ":3:8: \"-me\" is not a name"),
+        (ENTITY.replace("2002:808:808:1::10", "fe80::1"), ":4:11: fe80::1 cannot be a permanent address"),
+    ] {
+        let told = place.check(&text).unwrap_err();
+        assert!(told.contains(wanted) && told.lines().count() == 1, "{wanted:?} is not in:\n{told}");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever happens to a file, checking it ends in an answer.
+    #[test]
+    fn no_text_is_too_strange(cuts in proptest::collection::vec((0..1000usize, 0..8usize, ".{0,6}"), 0..6)) {
+        let mut text = peer("[ike]\nrekey = \"1h\"\nsuites = [\"aes-256-gcm\"]\n[node]\nport = 1\n[[policy]]\nremote = \"::/0\"");
+        for (at, len, new) in cuts {
+            let from = text.floor_char_boundary(at % (text.len() + 1));
+            let to = text.ceil_char_boundary((from + len).min(text.len()));
+            text.replace_range(from..to, &new);
+        }
+        if let Err(problems) = check_text(Path::new("/nowhere/domicile.toml"), &text) {
+            proptest::prop_assert!(!problems.list.is_empty());
+        }
+    }
+}
+
+#[test]
 fn secrets_that_others_can_read_are_refused() {
     let place = Place::new();
     let key = place.dir.path().join("me.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let told = place.check(ENTITY).unwrap_err();
     assert!(told.contains("can be read by others") && told.contains("chmod 600"), "{told}");
+}
+
+#[test]
+fn a_file_behind_a_link_is_changed_where_it_is() {
+    let place = Place::new();
+    let target = place.dir.path().join("elsewhere").join("real.toml");
+    std::fs::create_dir(target.parent().unwrap()).unwrap();
+    std::fs::write(&target, ENTITY.replace("me.key", place.dir.path().join("me.key").to_str().unwrap()))
+        .unwrap();
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o664)).unwrap();
+    std::os::unix::fs::symlink("elsewhere/real.toml", place.path()).unwrap();
+    let new = edit::NewPeer {
+        name: "you".into(),
+        address: "2002:909:909:1::20".into(),
+        public_key: Some(PrivateKey::from_seed(&[2; 32]).public().to_string()),
+        ..edit::NewPeer::default()
+    };
+    edit::add_peer(&place.path(), &new).unwrap();
+    assert!(std::fs::symlink_metadata(place.path()).unwrap().is_symlink());
+    assert!(std::fs::read_to_string(&target).unwrap().contains("[[peer]]"));
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o664);
+    let left = std::fs::read_dir(target.parent().unwrap()).unwrap().count();
+    assert_eq!(left, 1, "nothing is left beside it");
 }
 
 #[test]
