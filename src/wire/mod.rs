@@ -7,4 +7,5 @@ pub mod esp;
 pub mod icmpv6;
 pub mod ike;
 pub mod ip;
+pub mod path;
 pub mod udp_encap;
