@@ -36,6 +36,11 @@ fn esp_packets() {
     replay("esp_open", domicile::sim::fuzz::esp_open);
 }
 
+#[test]
+fn mobility_headers() {
+    replay("mobility_header", domicile::sim::fuzz::mobility_header);
+}
+
 fn esp_corpus() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/esp_open")
 }

@@ -7,5 +7,6 @@ pub mod esp;
 pub mod icmpv6;
 pub mod ike;
 pub mod ip;
+pub mod mobility;
 pub mod path;
 pub mod udp_encap;
