@@ -2,6 +2,7 @@
 
 use super::args::AddressVerb;
 use super::exit::{Failed, USAGE};
+use super::output::say;
 use crate::addr::plan;
 
 pub(super) fn run(verb: &AddressVerb) -> Result<(), Failed> {
@@ -9,9 +10,8 @@ pub(super) fn run(verb: &AddressVerb) -> Result<(), Failed> {
         AddressVerb::Derive { home, subnet, interface } => {
             let subnet = u16::try_from(subnet.unwrap_or(0))
                 .map_err(|_| Failed::new(USAGE, "a subnet has 16 bits: 0 to 0xffff"))?;
-            println!("{}", plan::in_subnet(*home, subnet, interface.unwrap_or(1)));
+            say(plan::in_subnet(*home, subnet, interface.unwrap_or(1)))
         }
-        AddressVerb::Explain { address } => println!("{}", plan::explain(*address)),
+        AddressVerb::Explain { address } => say(plan::explain(*address)),
     }
-    Ok(())
 }

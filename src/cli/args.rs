@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -23,11 +24,33 @@ pub(super) struct Cli {
     /// Control socket of the daemon [default: what the configuration names]
     #[arg(long, global = true, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
-    /// How much to log: error, warn, info, debug or trace (RUST_LOG wins)
+    /// How much 'up' logs (RUST_LOG wins)
     #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
-    pub(super) log_level: String,
+    pub(super) log_level: LogLevel,
     #[command(subcommand)]
     pub(super) verb: Verb,
+}
+
+/// How much the daemon logs.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,8 +75,14 @@ pub(super) enum Verb {
     )]
     Up(UpArgs),
     /// End the daemon and take everything down
+    #[command(
+        after_help = "Example: sudo domicile down\n\nReturns when device, addresses and routes are gone."
+    )]
     Down,
     /// Make the daemon read its configuration again
+    #[command(
+        after_help = "Example: domicile check && sudo domicile reload\n\nA file with problems changes nothing. New ports, interface, addresses or routed prefixes need 'down' and 'up'."
+    )]
     Reload,
     /// Show entities, peers, security associations and drops
     #[command(
@@ -61,8 +90,14 @@ pub(super) enum Verb {
     )]
     Status(StatusArgs),
     /// Bring up the security associations with a peer and wait until they are
-    Connect(PeerArg),
+    #[command(
+        after_help = "Example: sudo domicile connect server --timeout 5\n\nTraffic to a peer does this by itself; 'connect' tells whether it works."
+    )]
+    Connect(ConnectArgs),
     /// Close every security association with a peer
+    #[command(
+        after_help = "Example: sudo domicile disconnect server\n\nThe next packet to it brings them up again: 'peer remove' ends that, too."
+    )]
     Disconnect(PeerArg),
     /// Replace keys now
     #[command(after_help = "Example: domicile rekey server --ike")]
@@ -109,7 +144,8 @@ pub(super) enum KeyVerb {
         #[arg(long, value_name = "NAME")]
         entity: Option<String>,
     },
-    /// Write a new private key to a file that must not exist
+    /// Write a new private key to a file that must not exist, and print its public key
+    #[command(after_help = "Example: sudo domicile key generate /etc/domicile/second.key")]
     Generate {
         /// The file
         file: PathBuf,
@@ -133,6 +169,7 @@ pub(super) enum AddressVerb {
         interface: Option<u64>,
     },
     /// Tell what an address means and where its home is
+    #[command(after_help = "Example: domicile address explain 2002:c633:6401:100::a")]
     Explain {
         /// The address
         address: Ipv6Addr,
@@ -143,15 +180,19 @@ pub(super) enum AddressVerb {
 pub(super) enum PeerVerb {
     /// Add a peer to the configuration; a running daemon takes it up at once
     #[command(
-        after_help = "Example: domicile peer add server 2002:c633:6401:1::10 --public-key BASE64\n\n'domicile key show' on the other machine prints its key."
+        after_help = "Examples:\n  domicile peer add server 2002:c633:6401:1::10 --public-key BASE64\n  domicile peer add office 2002:c633:6402:100::1 --psk-file office.psk --endpoint 198.51.100.2:4500\n\n'domicile key show' on the other machine prints its key. A file beside the configuration is written there by its name, any other with its whole path."
     )]
     Add(PeerAddArgs),
     /// Remove a peer from the configuration and close its security associations
+    #[command(after_help = "Example: sudo domicile peer remove server")]
     Remove {
         /// Its name
         name: String,
     },
     /// List the peers of the configuration
+    #[command(
+        after_help = "Example: sudo domicile peer list --json\n\nWhat the daemon knows of them is told by 'domicile status'."
+    )]
     List {
         /// As JSON
         #[arg(long)]
@@ -168,7 +209,7 @@ pub(super) struct PeerAddArgs {
     /// Its public key, as 'domicile key show' prints it there
     #[arg(long, value_name = "KEY", required_unless_present = "psk_file", conflicts_with = "psk_file")]
     pub(super) public_key: Option<String>,
-    /// A file with the shared secret, readable by you alone
+    /// A file with the shared secret, readable by you alone; relative to the current directory, or else to the configuration's
     #[arg(long, value_name = "FILE")]
     pub(super) psk_file: Option<String>,
     /// Where it answers [default: its home entry, or what its address says]; none: it calls us
@@ -192,17 +233,23 @@ pub(super) struct StatusArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// Show it again every so many seconds
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
-    pub(super) watch: Option<f64>,
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds::<3600>, allow_negative_numbers = true)]
+    pub(super) watch: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PeerArg {
     /// Name or permanent address
     pub(super) peer: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnectArgs {
+    /// Name or permanent address
+    pub(super) peer: String,
     /// How long to wait, in seconds
-    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
-    pub(super) timeout: f64,
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds::<600>, allow_negative_numbers = true)]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -225,11 +272,11 @@ pub(super) struct PingArgs {
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) count: u32,
     /// Seconds between them
-    #[arg(short, long, default_value_t = 1.0)]
-    pub(super) interval: f64,
+    #[arg(short, long, default_value = "1", value_name = "SECONDS", value_parser = seconds::<3600>, allow_negative_numbers = true)]
+    pub(super) interval: Duration,
     /// Seconds to wait for each answer
-    #[arg(short = 'W', long, default_value_t = 2.0)]
-    pub(super) wait: f64,
+    #[arg(short = 'W', long, default_value = "2", value_name = "SECONDS", value_parser = seconds::<60>, allow_negative_numbers = true)]
+    pub(super) wait: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -242,6 +289,14 @@ pub(super) struct CheckArgs {
 pub(super) struct CompletionsArgs {
     /// Which shell
     pub(super) shell: clap_complete::Shell,
+}
+
+/// Seconds as a decimal, up to a limit.
+fn seconds<const MOST: u32>(text: &str) -> Result<Duration, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=f64::from(MOST)).contains(number));
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or_else(|| format!("write seconds from 0 to {MOST}, like 2 or 0.5"))
 }
 
 /// Decimal, or hexadecimal with 0x.
@@ -262,5 +317,43 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example_that_is_a_command_of_ours() {
+        fn visit(command: &clap::Command, path: &str, seen: &mut usize) {
+            if command.has_subcommands() {
+                for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+                    visit(verb, &format!("{path} {}", verb.get_name()), seen);
+                }
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example") && help.contains(path), "'{path}' has no example");
+            for line in help.lines().filter(|line| line.contains(path)) {
+                let line = line.trim_start_matches("Example: ").trim();
+                let line = line.split("domicile check && ").last().unwrap_or_default();
+                let words =
+                    line.split(" > ").next().unwrap_or_default().split("   ").next().unwrap_or_default();
+                let words = words.split_whitespace().filter(|word| *word != "sudo");
+                if line.trim_start_matches("sudo ").starts_with("domicile ") {
+                    assert!(Cli::try_parse_from(words).is_ok(), "the example of '{path}' is wrong: {line}");
+                    *seen += 1;
+                }
+            }
+        }
+        let mut seen = 0;
+        visit(&Cli::command(), "domicile", &mut seen);
+        assert!(seen >= 19, "only {seen} examples were tried");
+    }
+
+    #[test]
+    fn seconds_are_finite_and_bounded() {
+        for (text, wanted) in [("0", 0), ("-0.0", 0), ("0.5", 500), ("60", 60_000), ("6e1", 60_000)] {
+            assert_eq!(seconds::<60>(text), Ok(Duration::from_millis(wanted)), "{text}");
+        }
+        for text in ["nan", "NaN", "inf", "-inf", "-1", "1e300", "60.1", "", "1s", "0x1"] {
+            assert!(seconds::<60>(text).is_err_and(|said| said.contains("from 0 to 60")), "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::args::Cli;
-use super::exit::{FAILURE, Failed, NOT_RUNNING};
+use super::exit::{FAILURE, Failed, NOT_RUNNING, PERMISSION};
 use crate::api::ErrorReply;
 use crate::daemon::config::{DEFAULT_SOCKET, socket_of};
 
@@ -73,7 +73,7 @@ async fn exchange(
             ),
         ),
         io::ErrorKind::PermissionDenied => Failed::new(
-            4,
+            PERMISSION,
             format!(
                 "{} belongs to another user: run this as the user that runs the daemon, usually root",
                 socket.display()

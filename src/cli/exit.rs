@@ -8,13 +8,18 @@ pub(super) const FAILURE: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// The configuration is wrong.
 pub(super) const CONFIG: u8 = 3;
+/// The user may not do this.
+pub(super) const PERMISSION: u8 = 4;
 /// No daemon answers.
 pub(super) const NOT_RUNNING: u8 = 5;
+
+/// Standard output cannot be written.
+pub(super) const OUTPUT: u8 = 7;
 
 /// What `--help` says of them.
 pub(super) const HELP: &str = "\
 Exit codes: 0 done, 1 failure, 2 wrong usage, 3 wrong configuration, 4 missing permission, 5 no daemon is running, \
-6 a daemon is running already or its port or interface is taken.";
+6 a daemon is running already or its port or interface is taken, 7 the result could not be written.";
 
 /// A failure: what to say and how to exit.
 #[derive(Debug)]

@@ -2,12 +2,14 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 #![expect(clippy::disallowed_methods, reason = "a new key comes from the system's randomness")]
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::args::{Cli, KeyVerb};
-use super::exit::{FAILURE, Failed};
+use super::exit::{FAILURE, Failed, PERMISSION};
+use super::output::{say, write};
 use crate::crypto::identity::PrivateKey;
 use crate::daemon::config::{self, edit};
 
@@ -15,8 +17,7 @@ pub(super) fn run(cli: &Cli, verb: &KeyVerb) -> Result<(), Failed> {
     match verb {
         KeyVerb::Generate { file } => {
             let key = generate(file)?;
-            println!("{}", key.public());
-            Ok(())
+            say(key.public())
         }
         KeyVerb::Show { pem, fingerprint, entity } => {
             let config = config::load(&cli.config)?;
@@ -33,11 +34,10 @@ pub(super) fn run(cli: &Cli, verb: &KeyVerb) -> Result<(), Failed> {
             };
             let public = entity.key.public();
             match (pem, fingerprint) {
-                (true, _) => print!("{}", public.to_pem()),
-                (_, true) => println!("{}", public.fingerprint()),
-                _ => println!("{public}"),
+                (true, _) => write(&public.to_pem()),
+                (_, true) => say(public.fingerprint()),
+                _ => say(public),
             }
-            Ok(())
         }
     }
 }
@@ -49,16 +49,19 @@ pub(super) fn generate(file: &Path) -> Result<PrivateKey, Failed> {
         .map_err(|error| Failed::new(FAILURE, format!("the system gives no randomness: {error}")))?;
     let key = PrivateKey::from_seed(&seed);
     edit::write_private(file, key.to_pem().as_bytes(), false).map_err(|error| {
-        let what = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                "exists already, and keys are never overwritten: choose another name".to_owned()
+        let (code, what) = match error.kind() {
+            ErrorKind::AlreadyExists => {
+                (FAILURE, "exists already, and keys are never overwritten: choose another name".to_owned())
             }
-            std::io::ErrorKind::PermissionDenied => {
-                "may not be written by you: try sudo, or another place with --config".to_owned()
+            ErrorKind::PermissionDenied => {
+                (PERMISSION, "may not be written by you: try sudo, or another directory".to_owned())
             }
-            _ => format!("cannot be written: {error}"),
+            ErrorKind::NotFound => {
+                (FAILURE, "cannot be made, because its directory does not exist".to_owned())
+            }
+            _ => (FAILURE, format!("cannot be written: {error}")),
         };
-        Failed::new(FAILURE, format!("{} {what}", file.display()))
+        Failed::new(code, format!("{} {what}", file.display()))
     })?;
     Ok(key)
 }

@@ -1,9 +1,4 @@
 //! The command line: one file per verb. Every verb says in its help what it is for, with an example.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the part of the program that talks to a person"
-)]
 
 mod address;
 mod args;
@@ -12,6 +7,7 @@ mod client;
 mod exit;
 mod init;
 mod key;
+mod output;
 mod peer;
 mod ping;
 mod render;
@@ -31,19 +27,27 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap writes help and version to stdout, mistakes to stderr.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+            return match error.print() {
+                _ if error.use_stderr() => ExitCode::from(exit::USAGE),
+                Ok(()) => ExitCode::from(exit::OK),
+                Err(error) => end(&output::failed(&error)),
+            };
         }
     };
     match run(&cli) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(failed) => {
-            if !failed.message.is_empty() {
-                eprintln!("domicile: {}", failed.message);
-            }
-            ExitCode::from(failed.code)
-        }
+        Err(failed) => end(&failed),
     }
+}
+
+/// Problems of a configuration begin with their place, as editors read it; everything else says who speaks.
+fn end(failed: &Failed) -> ExitCode {
+    match (failed.message.as_str(), failed.code) {
+        ("", _) => {}
+        (message, exit::CONFIG) => output::complain(message),
+        (message, _) => output::complain(format_args!("domicile: {message}")),
+    }
+    ExitCode::from(failed.code)
 }
 
 fn run(cli: &Cli) -> Result<(), Failed> {

@@ -9,39 +9,44 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::args::{Cli, PingArgs};
 use super::exit::{FAILURE, Failed};
+use super::output::say;
 use super::verbs::bring_up;
 
 const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
 const PAYLOAD: usize = 56;
 /// How long the SA may take.
-const CONNECT_TIMEOUT: f64 = 10.0;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Too short a wait would be none at all.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 pub(super) fn run(cli: &Cli, args: &PingArgs) -> Result<(), Failed> {
     // Stages daemon, name, policy and ike: the daemon's refusals begin with their stage.
     let up = bring_up(cli, &args.peer, CONNECT_TIMEOUT)?;
     if up.existing {
-        println!("ike    {} is up, from {}", up.address, up.local);
+        say(format_args!("ike    {} is up, from {}", up.address, up.local))?;
     } else {
-        println!("ike    {} is up after {:.1} ms, from {}", up.address, up.elapsed * 1e3, up.local);
+        say(format_args!("ike    {} is up after {:.1} ms, from {}", up.address, up.elapsed * 1e3, up.local))?;
     }
     let echo = Echo::open(up.local, up.address)?;
     let mut times = Vec::new();
     for number in 0..args.count {
         let sent = Instant::now();
-        match echo.exchange(number as u16, Duration::from_secs_f64(args.wait.clamp(0.001, 60.0)))? {
+        let (to, number) = (up.address, number + 1);
+        match echo.exchange(number as u16, args.wait.max(LEAST_WAIT))? {
             Some(time) => {
-                println!("echo   {} seq={} time={:.3} ms", up.address, number + 1, time.as_secs_f64() * 1e3);
                 times.push(time);
+                say(format_args!("echo   {to} seq={number} time={:.3} ms", time.as_secs_f64() * 1e3))?;
             }
-            None => println!("echo   {} seq={} no answer within {} s", up.address, number + 1, args.wait),
+            None => {
+                say(format_args!("echo   {to} seq={number} no answer within {} s", args.wait.as_secs_f64()))?;
+            }
         }
-        if number + 1 < args.count {
-            let pause = Duration::from_secs_f64(args.interval.clamp(0.0, 3600.0));
-            std::thread::sleep(pause.saturating_sub(sent.elapsed()));
+        if number < args.count {
+            std::thread::sleep(args.interval.saturating_sub(sent.elapsed()));
         }
     }
-    summary(args.count, &mut times);
+    say(summary(args.count, &mut times))?;
     if times.is_empty() {
         return Err(Failed::new(
             FAILURE,
@@ -54,16 +59,16 @@ pub(super) fn run(cli: &Cli, args: &PingArgs) -> Result<(), Failed> {
     Ok(())
 }
 
-fn summary(sent: u32, times: &mut [Duration]) {
+fn summary(sent: u32, times: &mut [Duration]) -> String {
     times.sort();
     let lost = 100.0 * (1.0 - times.len() as f64 / f64::from(sent));
-    print!("{sent} sent, {} answered, {lost:.0}% lost", times.len());
+    let counts = format!("{sent} sent, {} answered, {lost:.0}% lost", times.len());
     if let (Some(least), Some(most)) = (times.first(), times.last()) {
         let mean = times.iter().sum::<Duration>() / times.len() as u32;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        print!(", rtt min/avg/max {:.3}/{:.3}/{:.3} ms", ms(*least), ms(mean), ms(*most));
+        return format!("{counts}, rtt min/avg/max {:.3}/{:.3}/{:.3} ms", ms(*least), ms(mean), ms(*most));
     }
-    println!();
+    counts
 }
 
 /// ICMPv6 echo through the kernel, so that routes and the TUN are part of the test.

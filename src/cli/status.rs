@@ -1,6 +1,7 @@
 //! `domicile status`
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use hyper::Method;
@@ -8,15 +9,20 @@ use hyper::Method;
 use super::args::{Cli, StatusArgs};
 use super::client::{NO_BODY, ask};
 use super::exit::{FAILURE, Failed};
+use super::output::write;
 use super::render::{age, bytes, table};
 use crate::api::{ChildStatus, IkeStatus, PeerStatus, Status};
+
+/// More often than this the daemon would be busy telling.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(cli: &Cli, args: &StatusArgs) -> Result<(), Failed> {
     loop {
         let document: serde_json::Value =
             ask(cli, Method::GET, "/v1/status", NO_BODY, Duration::from_secs(5))?;
         let text = if args.json {
-            format!("{document:#}\n")
+            // One document a line when there are many.
+            if args.watch.is_some() { format!("{document}\n") } else { format!("{document:#}\n") }
         } else {
             let status: Status = serde_json::from_value(document).map_err(|error| {
                 Failed::new(
@@ -26,13 +32,13 @@ pub(super) fn run(cli: &Cli, args: &StatusArgs) -> Result<(), Failed> {
             })?;
             render(&status)
         };
-        let Some(seconds) = args.watch else {
-            print!("{text}");
-            return Ok(());
-        };
-        // Clear the screen and go home (ECMA-48).
-        print!("\x1b[2J\x1b[H{text}");
-        std::thread::sleep(Duration::from_secs_f64(seconds.clamp(0.1, 3600.0)));
+        let Some(pause) = args.watch else { return write(&text) };
+        if !args.json && std::io::stdout().is_terminal() {
+            // Clear the screen and go home (ECMA-48).
+            write("\x1b[2J\x1b[H")?;
+        }
+        write(&text)?;
+        std::thread::sleep(pause.max(LEAST_PAUSE));
     }
 }
 

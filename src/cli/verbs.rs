@@ -5,33 +5,35 @@ use std::time::Duration;
 use clap::CommandFactory;
 use hyper::Method;
 
-use super::args::{Cli, CompletionsArgs, PeerArg, RekeyArgs, UpArgs};
+use super::args::{Cli, CompletionsArgs, ConnectArgs, PeerArg, RekeyArgs, UpArgs};
 use super::client::{NO_BODY, ask};
 use super::exit::Failed;
+use super::output::{say, write};
 use crate::api::{ConnectReply, Done, PeerRequest};
 use crate::daemon::{self, Options, config};
 
 const SHORT: Duration = Duration::from_secs(5);
 
 pub(super) fn up(cli: &Cli, args: &UpArgs) -> Result<(), Failed> {
-    daemon::telemetry::start(&cli.log_level);
+    daemon::telemetry::start(cli.log_level.name());
     let mut config = config::load(&cli.config)?;
     if let Some(socket) = &cli.socket {
         config.control_socket.clone_from(socket);
     }
+    daemon::may_administer()?;
     Ok(daemon::run(config, Options { keylog: args.keylog.clone() })?)
 }
 
-fn tell(done: &Done) {
-    println!("{}", done.message);
+fn tell(done: &Done) -> Result<(), Failed> {
+    say(&done.message)
 }
 
 pub(super) fn down(cli: &Cli) -> Result<(), Failed> {
-    ask(cli, Method::POST, "/v1/down", NO_BODY, SHORT).map(|done: Done| tell(&done))
+    ask(cli, Method::POST, "/v1/down", NO_BODY, SHORT).and_then(|done: Done| tell(&done))
 }
 
 pub(super) fn reload(cli: &Cli) -> Result<(), Failed> {
-    ask(cli, Method::POST, "/v1/reload", NO_BODY, SHORT).map(|done: Done| tell(&done))
+    ask(cli, Method::POST, "/v1/reload", NO_BODY, SHORT).and_then(|done: Done| tell(&done))
 }
 
 pub(super) fn request(peer: &str) -> PeerRequest {
@@ -39,24 +41,23 @@ pub(super) fn request(peer: &str) -> PeerRequest {
 }
 
 /// Brings up the SAs with a peer.
-pub(super) fn bring_up(cli: &Cli, peer: &str, timeout: f64) -> Result<ConnectReply, Failed> {
-    let timeout = timeout.clamp(0.1, 600.0);
-    let body = PeerRequest { timeout: Some(timeout), ..request(peer) };
-    ask(cli, Method::POST, "/v1/connect", Some(&body), Duration::from_secs_f64(timeout))
+pub(super) fn bring_up(cli: &Cli, peer: &str, timeout: Duration) -> Result<ConnectReply, Failed> {
+    let body = PeerRequest { timeout: Some(timeout.as_secs_f64()), ..request(peer) };
+    ask(cli, Method::POST, "/v1/connect", Some(&body), timeout)
 }
 
-pub(super) fn connect(cli: &Cli, args: &PeerArg) -> Result<(), Failed> {
+pub(super) fn connect(cli: &Cli, args: &ConnectArgs) -> Result<(), Failed> {
     let reply = bring_up(cli, &args.peer, args.timeout)?;
     if reply.existing {
-        println!("{} is up already, from {}", reply.address, reply.local);
+        say(format_args!("{} is up already, from {}", reply.address, reply.local))
     } else {
-        println!("{} is up after {:.0} ms, from {}", reply.address, reply.elapsed * 1e3, reply.local);
+        say(format_args!("{} is up after {:.0} ms, from {}", reply.address, reply.elapsed * 1e3, reply.local))
     }
-    Ok(())
 }
 
 pub(super) fn disconnect(cli: &Cli, args: &PeerArg) -> Result<(), Failed> {
-    ask(cli, Method::POST, "/v1/disconnect", Some(&request(&args.peer)), SHORT).map(|done: Done| tell(&done))
+    ask(cli, Method::POST, "/v1/disconnect", Some(&request(&args.peer)), SHORT)
+        .and_then(|done: Done| tell(&done))
 }
 
 pub(super) fn rekey(cli: &Cli, args: &RekeyArgs) -> Result<(), Failed> {
@@ -66,10 +67,11 @@ pub(super) fn rekey(cli: &Cli, args: &RekeyArgs) -> Result<(), Failed> {
         _ => "child",
     };
     let body = PeerRequest { what: Some(what.to_owned()), ..request(&args.peer) };
-    ask(cli, Method::POST, "/v1/rekey", Some(&body), SHORT).map(|done: Done| tell(&done))
+    ask(cli, Method::POST, "/v1/rekey", Some(&body), SHORT).and_then(|done: Done| tell(&done))
 }
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Failed> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "domicile", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "domicile", &mut script);
+    write(&String::from_utf8_lossy(&script))
 }

@@ -41,6 +41,17 @@ pub(super) fn plan(config: &Config) -> Plan {
     }
 }
 
+/// Whether this process may change the machine's network.
+///
+/// # Errors
+/// [`Error::Permission`] without CAP_NET_ADMIN.
+pub fn may_administer() -> Result<(), Error> {
+    if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap_or(false) {
+        return Ok(());
+    }
+    Err(Error::Permission)
+}
+
 impl Edge {
     /// Sockets first (a second daemon fails here, before it touches anything), then what an earlier run left is swept,
     /// then device, routes and threads.
@@ -48,9 +59,7 @@ impl Edge {
         config: &Config,
         reader: &Reader,
     ) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
-        if !caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap_or(false) {
-            return Err(Error::Permission);
-        }
+        may_administer()?;
         let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port)?;
         let ike = match config.ike_port {
             0 => None,

@@ -11,3 +11,4 @@ pub mod telemetry;
 
 pub use error::Error;
 pub use event_loop::{Options, run};
+pub use machine::may_administer;

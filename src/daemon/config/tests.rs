@@ -316,3 +316,38 @@ fn peers_are_added_and_removed_without_losing_a_comment() {
     assert!(matches!(edit::remove_peer(&place.path(), "you"), Err(edit::EditError::Refused(_))));
     assert!(std::fs::read_to_string(place.path()).unwrap().contains("# mine"));
 }
+
+const EXAMPLE: &str = include_str!("../../../docs/example.toml");
+
+#[test]
+fn the_example_has_every_key_that_there_is() {
+    for section in ["", "[node]", "[[entity]]", "[[home]]", "[[peer]]", "[[policy]]", "[ike]", "[esp]"] {
+        let told = Place::new().check(&format!("{section}\nzzz = 1\n")).unwrap_err();
+        let known = told.lines().find_map(|line| line.split_once("unknown field `zzz`, expected")).unwrap().1;
+        let part = EXAMPLE.split(section).skip(1).map(|rest| rest.split("\n[").next().unwrap_or_default());
+        let part: String = if section.is_empty() { EXAMPLE.to_owned() } else { part.collect() };
+        for key in known.split('`').skip(1).step_by(2) {
+            let line = |line: &str| {
+                line.trim_start_matches("# ").trim_matches(['[', ']']).split(" = ").next() == Some(key)
+            };
+            assert!(part.lines().any(line), "{section} {key} is not in docs/example.toml");
+        }
+    }
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let place = Place::new();
+    let beside = |name: &str, text: &[u8]| {
+        std::fs::write(place.dir.path().join(name), text).unwrap();
+        std::fs::set_permissions(place.dir.path().join(name), std::fs::Permissions::from_mode(0o600))
+            .unwrap();
+    };
+    beside("server.key", PrivateKey::from_seed(&[1; 32]).to_pem().as_bytes());
+    beside("office.psk", b"a secret of good length");
+    let shown = place.check(&EXAMPLE.replace("homes = false", "homes = true")).unwrap();
+    let mut default = place.check(&peer("")).unwrap();
+    (default.entities, default.peers, default.spd) =
+        (shown.entities.clone(), shown.peers.clone(), Arc::clone(&shown.spd));
+    assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+}
