@@ -8,7 +8,8 @@
 //! | [`wire`] | bytes to meaning and back; no clock, no crypto, no logging | `addr` |
 //! | [`crypto`] | wrappers around cryptographic crates; no protocol state | crates |
 //! | [`api`] | the documents that the control socket speaks: what `status` shows | serde |
-//! | [`policy`] | the SPD (what is protected) and the PAD (which key proves which address) | `addr`, `wire`, `crypto` |
+//! | [`pki`] | a home's certificates, and the roots, keys and redirects that a node trusts; no I/O | `addr`, `crypto` |
+//! | [`policy`] | the SPD (what is protected) and the PAD (which key proves which address) | `addr`, `wire`, `crypto`, `pki` |
 //! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
 //! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy`, `dataplane::event` |
@@ -28,6 +29,7 @@ pub mod esp;
 pub mod ike;
 pub mod io;
 pub mod node;
+pub mod pki;
 pub mod policy;
 pub mod sim;
 pub mod wire;
