@@ -34,17 +34,24 @@ wire() {
 # Two machines and nothing between them but IPv4.
 two_hosts() { host a b; wire a $A4/24 b $B4/24; }
 
-# loss HOST PERCENT: of the IPv4 packets that arrive.
+# loss HOST PERCENT: of the IPv4 packets that arrive, and of the IKE messages among them every fifth for certain.
 loss() {
     on "$1" nft -f - <<NFT
 table inet loss {
+    counter any { }
+    counter ike { }
+    chain lose_ike { numgen inc mod 5 == 1 counter name ike drop; }
     chain in {
         type filter hook input priority 0
-        meta nfproto ipv4 numgen random mod 1000 < $(( $2 * 10 )) drop
+        udp dport 500 jump lose_ike
+        udp dport 4500 udp length > 12 @th,64,32 0 jump lose_ike
+        meta nfproto ipv4 numgen random mod 1000 < $(( $2 * 10 )) counter name any drop
     }
 }
 NFT
 }
+# lost HOST any|ike: how many were.
+lost() { on "$1" nft -j list counter inet loss "$2" | jq '.nftables[] | .counter // empty | .packets'; }
 no_loss() { on "$1" nft delete table inet loss; }
 
 # nat HOST OUTSIDE-INTERFACE PORTS: masquerades UDP to a range of ports; call again for another mapping.
@@ -127,6 +134,14 @@ status_is() { [ "$(status "$1" "$2")" = "$3" ]; }
 one_pair() { status_is "$1" '.peers[0] | [(.ike|length), (.children|length), .state] | join(" ")' "1 1 established"; }
 settled() { until_true 200 "$1 and $2 have one pair of SAs" one_pair "$1"; until_true 200 "$2 has one pair" one_pair "$2"; }
 
+# agreed A B: one IKE SA and one child in use at each end, and they are the same ones; replaced children may still drain.
+one_in_use() {
+    status "$1" ".peers[0] | (.children | map(select(.state == \"active\"))) as \$active
+        | [(.ike | length), (\$active | length), .ike[0].spi_i, .ike[0].spi_r, \$active[0].$2.spi, \$active[0].$3.spi] | join(\" \")"
+}
+same_in_use() { local got; got=$(one_in_use "$1" inbound outbound); [[ $got == "1 1 "* && $got = "$(one_in_use "$2" outbound inbound)" ]]; }
+agreed() { until_true 200 "$1 and $2 have the same pair of SAs" same_in_use "$1" "$2"; }
+
 reaches() { on "$1" ping -6 -q -c "${3:-1}" -i 0.1 -W 1 "$2" >/dev/null; }
 # says HOST PATTERN ADDRESS [ARGS…]: one ping, whose output has the pattern.
 says() {
@@ -159,13 +174,18 @@ missing() {
 
 # --- what is on the wire ------------------------------------------------------------------------------------------
 
-# capture HOST INTERFACE FILE [FILTER]
+# capture HOST INTERFACE FILE [FILTER]. SNAP=N keeps so many octets of each packet.
 capture() {
-    (exec ip netns exec "$NS$1" tcpdump --immediate-mode -Z root -U -i "$2" -w "$3" ${4:+"$4"} >"$3.log" 2>&1) &
+    (exec ip netns exec "$NS$1" tcpdump --immediate-mode -Z root -U -B 32768 -s "${SNAP:-0}" -i "$2" -w "$3" ${4:+"$4"} >"$3.log" 2>&1) &
     echo $! >"$3.pid"
     until_true 50 "tcpdump runs" grep -q "listening on" "$3.log"
 }
-end_capture() { sleep 0.3; kill "$(cat "$1.pid")"; wait "$(cat "$1.pid")" 2>/dev/null || true; }
+# A capture that missed packets proves nothing about what was not there.
+end_capture() {
+    sleep 0.3; kill "$(cat "$1.pid")"; wait "$(cat "$1.pid")" 2>/dev/null || true
+    grep -qx "0 packets dropped by kernel" "$1.log" || fail "the capture is not complete: $(cat "$1.log")"
+}
+captured() { tcpdump -nr "$1" ${2:+"$2"} 2>/dev/null | wc -l; }
 
 # Nothing but UDP 4500 and 500 (and ARP), and nowhere the marker text.
 assert_nothing_in_clear() {
