@@ -5,6 +5,7 @@
 two_hosts
 pair </dev/null
 start a; start b
+# Every packet from here on, the handshake included; its end asserts that none was missed.
 capture a to-b "$DIR/wire.pcap"
 
 reaches a $B6 5 || fail "ping a -> b"
@@ -16,12 +17,23 @@ expect a '.peers[0].children[0].inbound.destination' $A6
 expect a '.peers[0].children[0].outbound.protocol' esp
 expect b '.peers[0].ike[0].peer_is_domicile' true
 
-say "TCP a -> b $(iperf b $B6 a -t 2 | mbits) Mbit/s, b -> a $(iperf b $B6 a -t 2 -R | mbits) Mbit/s"
-
 # What is said cannot be read on the wire.
 echo "the quick brown domicile" | on b timeout 5 socat -u - TCP6-LISTEN:7000,bind=[$B6] &
 until_true 30 "socat listens" bash -c "ip netns exec ${NS}b ss -Hltn 'sport = 7000' | grep -q ."
 [ "$(on a timeout 3 socat -u TCP6:[$B6]:7000 -)" = "the quick brown domicile" ] || fail "TCP content"
 end_capture "$DIR/wire.pcap"
 assert_nothing_in_clear "$DIR/wire.pcap" "quick brown"
-[ "$(tcpdump -nr "$DIR/wire.pcap" 'udp port 4500' 2>/dev/null | wc -l)" -gt 1000 ] || fail "no ESP was captured"
+[ "$(captured "$DIR/wire.pcap" "udp port 4500 and src host $A4")" -ge 15 ] || fail "no ESP was captured"
+# The same capture finds the same text where nothing hides it.
+capture a to-b "$DIR/clear.pcap"
+echo "the quick brown domicile" | on a socat -u - UDP4-SENDTO:$B4:7000
+end_capture "$DIR/clear.pcap"
+grep -qa "quick brown" "$DIR/clear.pcap" || fail "the capture would not have seen it"
+
+# Under load, too: the headers of every packet.
+SNAP=64 capture a to-b "$DIR/load.pcap"
+say "TCP a -> b $(iperf b $B6 a -t 2 -b 200M | mbits) Mbit/s of 200, b -> a $(iperf b $B6 a -t 2 -b 200M -R | mbits)"
+end_capture "$DIR/load.pcap"
+assert_nothing_in_clear "$DIR/load.pcap"
+[ "$(captured "$DIR/load.pcap" "udp port 4500")" -gt 50000 ] || fail "the load did not go through the tunnel"
+say "TCP at full speed: a -> b $(iperf b $B6 a -t 2 | mbits) Mbit/s, b -> a $(iperf b $B6 a -t 2 -R | mbits) Mbit/s"
