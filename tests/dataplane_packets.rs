@@ -40,13 +40,13 @@ fn open(reader: &Reader, datagram: &[u8], ecn: u8) -> (Result<News, DropReason>,
     let mut out = PacketBuffer::new();
     let path = mirrored(path());
     let result = match inbound::process(reader, datagram, path, ecn, Duration::ZERO, &mut out) {
-        In::Authentic { spi, inner, news } => {
+        In::Authentic { spi, inner, news, .. } => {
             assert_eq!(spi, SPI);
-            inner.map(|()| news)
+            inner.map(|_| news)
         }
         In::Refused { reason, .. } => Err(reason),
-        In::UnknownSpi(_) => Err(DropReason::UnknownSpi),
-        In::Ike(_) | In::Keepalive => panic!("not ESP"),
+        In::UnknownSpi { .. } => Err(DropReason::UnknownSpi),
+        In::Ike { .. } | In::Forward(_) | In::Keepalive => panic!("not ESP"),
     };
     (result, out.packet().to_vec())
 }
@@ -266,7 +266,7 @@ fn ike_and_keepalives_are_told_apart() {
     let mut out = PacketBuffer::new();
     let mut classify =
         |datagram: &[u8]| match inbound::process(&reader, datagram, path(), 0, Duration::ZERO, &mut out) {
-            In::Ike(message) => Some(message.to_vec()),
+            In::Ike { message, .. } => Some(message.to_vec()),
             In::Keepalive => None,
             other => panic!("{other:?}"),
         };

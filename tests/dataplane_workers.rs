@@ -17,7 +17,7 @@ use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::dataplane::worker::{self, Edges, Workers};
 use domicile::dataplane::{inject, queue};
 use domicile::io::{sys, udp::Udp};
-use domicile::wire::ip::Ipv6View;
+use domicile::wire::ip::{Ipv6View, NEXT_HEADER_IPV6};
 use tokio::sync::mpsc::Receiver;
 
 mod dataplane_support;
@@ -357,7 +357,7 @@ struct Loopback {
 fn both_directions_over_real_sockets() {
     let [a, b] = [1, 2].map(|host| Udp::bind(Ipv4Addr::new(127, 0, 0, host), 0).unwrap());
     let at = |host, udp: &Udp| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port());
-    let path = UdpPath { local: at(1, &a), remote: at(2, &b) };
+    let path = UdpPath::direct(at(1, &a), at(2, &b));
     let end = |local, remote, path, out, inn, udp| {
         let (mut publisher, reader) = tables::new();
         publisher.set_policy(policy(&[]), vec![local]);
@@ -388,9 +388,9 @@ fn both_directions_over_real_sockets() {
     }
     // A packet that waited for its SA leaves from the control plane's thread, beside the worker.
     let outbound = ends[0].reader.outbound(alice(), bob()).unwrap();
-    inject::send_one(&outbound, &packet(alice(), bob(), 77), &ends[0].udp).unwrap();
+    inject::send_one(&outbound, NEXT_HEADER_IPV6, &packet(alice(), bob(), 77), &ends[0].udp).unwrap();
     assert_eq!(bob_apps.1.take(), packet(alice(), bob(), 77));
-    let too_big = inject::send_one(&outbound, &packet(alice(), bob(), 1400), &ends[0].udp);
+    let too_big = inject::send_one(&outbound, NEXT_HEADER_IPV6, &packet(alice(), bob(), 1400), &ends[0].udp);
     assert!(matches!(too_big, Err(inject::InjectError::TooBig(1380))));
 
     let summaries = [alice_workers.0.summary(), bob_workers.0.summary()];

@@ -19,7 +19,6 @@ use crate::io::sys::{self, StopEvent};
 use crate::io::tun::{Tun, TunWriter};
 use crate::io::udp::Udp;
 use crate::node::Inject;
-use crate::wire::udp_encap::NON_ESP_MARKER;
 
 /// Everything that is open while the daemon runs.
 pub(super) struct Edge {
@@ -92,12 +91,7 @@ impl Edge {
             Some(ike) if transmit.path.local.port() == ike.port() => {
                 ike.send_to(transmit.path, &transmit.message)
             }
-            _ if transmit.keepalive => self.udp.send_to(transmit.path, &transmit.message),
-            _ => {
-                let mut datagram = NON_ESP_MARKER.to_vec();
-                datagram.extend_from_slice(&transmit.message);
-                self.udp.send_to(transmit.path, &datagram)
-            }
+            _ => self.udp.send_to(transmit.path, &transmit.datagram()),
         };
         if let Err(error) = sent {
             // It will be sent again; an address that just vanished is the usual reason.
@@ -106,7 +100,8 @@ impl Edge {
     }
 
     pub(super) fn inject(&self, inject: &Inject) {
-        if let Err(error) = inject::send_one(&inject.outbound, &inject.packet, &self.udp) {
+        if let Err(error) = inject::send_one(&inject.outbound, inject.next_header, &inject.packet, &self.udp)
+        {
             tracing::debug!(%error, "a packet that waited for its SA was not sent");
         }
     }

@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     fn path() -> UdpPath {
-        UdpPath { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.2:4500".parse().unwrap() }
+        UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap())
     }
 
     #[test]

@@ -6,11 +6,15 @@ use std::time::Duration;
 use super::batch::PacketBuffer;
 use super::counters::DropReason;
 use super::ecn;
-use super::event::UdpPath;
+use super::event::{Relay, UdpPath};
 use super::tables::{Reader, Receiving};
 use crate::esp::OpenError;
-use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_NONE};
+use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_MOBILITY, NEXT_HEADER_NONE};
+use crate::wire::relay::{self, Content};
 use crate::wire::udp_encap::{self, Datagram};
+
+/// What the body of a dummy packet begins with when it is a message of path control between two of us.
+pub const PATH_MAGIC: [u8; 4] = *b"domi";
 
 /// What happens to a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +23,20 @@ pub enum Verdict<'a> {
     Authentic {
         /// SPI of the inbound SA.
         spi: u32,
-        /// `Ok`: the inner packet is in the buffer. Otherwise it is dropped.
-        inner: Result<(), DropReason>,
+        /// How it came.
+        path: UdpPath,
+        /// `Ok`: what is in the buffer. Otherwise it is dropped.
+        inner: Result<Inner, DropReason>,
         /// What the control plane wants to know.
         news: News,
     },
     /// ESP that no SA of ours can open.
-    UnknownSpi(u32),
+    UnknownSpi {
+        /// The SPI.
+        spi: u32,
+        /// How it came.
+        path: UdpPath,
+    },
     /// Dropped before anything was proven.
     Refused {
         /// SPI of the SA that refused it; 0 when it was no ESP.
@@ -33,10 +44,28 @@ pub enum Verdict<'a> {
         /// Why.
         reason: DropReason,
     },
-    /// An IKE message without its marker.
-    Ike(&'a [u8]),
+    /// An IKE message without its marker or the headers of the relayed form.
+    Ike {
+        /// How it came.
+        path: UdpPath,
+        /// The message.
+        message: &'a [u8],
+    },
+    /// A relayed packet for somebody else: a home agent's business.
+    Forward(&'a [u8]),
     /// A NAT keepalive.
     Keepalive,
+}
+
+/// What an authenticated packet holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inner {
+    /// An IPv6 packet for the TUN.
+    Packet,
+    /// An IPv6 packet for the control plane: a Mobility Header (RFC 6275 §6.1).
+    Mobility,
+    /// The body of a dummy packet that is a message of path control.
+    Path,
 }
 
 /// What an authenticated packet tells besides its content.
@@ -69,13 +98,43 @@ pub fn process<'a>(
 ) -> Verdict<'a> {
     match udp_encap::classify(datagram) {
         Ok(Datagram::Keepalive) => Verdict::Keepalive,
-        Ok(Datagram::Ike(message)) => Verdict::Ike(message),
-        Ok(Datagram::Relayed(_)) => Verdict::Refused { spi: 0, reason: DropReason::Relayed },
+        Ok(Datagram::Ike(message)) => Verdict::Ike { path, message },
+        Ok(Datagram::Relayed(packet)) => relayed(reader, packet, path, now, out),
         Err(udp_encap::Malformed) => Verdict::Refused { spi: 0, reason: DropReason::Malformed },
         Ok(Datagram::Esp { spi, packet }) => match reader.inbound(spi) {
             Some(receiving) => open(&receiving, packet, path, ecn, now, out),
-            None => Verdict::UnknownSpi(spi),
+            None => Verdict::UnknownSpi { spi, path },
         },
+    }
+}
+
+/// The relayed form: for one of our entities it is taken off, and everything below it is as on the direct path.
+fn relayed<'a>(
+    reader: &Reader,
+    packet: &'a [u8],
+    path: UdpPath,
+    now: Duration,
+    out: &mut PacketBuffer,
+) -> Verdict<'a> {
+    let refused = |spi, reason| Verdict::Refused { spi, reason };
+    let Ok(view) = Ipv6View::new(packet) else { return refused(0, DropReason::Malformed) };
+    if !reader.is_local(view.destination()) {
+        return Verdict::Forward(packet);
+    }
+    let Ok(relayed) = relay::parse(packet) else { return refused(0, DropReason::Relayed) };
+    let path = UdpPath { relay: Some(Relay { local: relayed.destination, remote: relayed.source }), ..path };
+    match relayed.content {
+        Content::Ike(message) => Verdict::Ike { path, message },
+        Content::Esp(packet) => {
+            let spi = packet.first_chunk().map_or(0, |spi| u32::from_be_bytes(*spi));
+            let Some(receiving) = reader.inbound(spi) else { return Verdict::UnknownSpi { spi, path } };
+            let params = receiving.sa.params();
+            if (params.local, params.remote) != (relayed.destination, relayed.source) {
+                return refused(spi, DropReason::Selectors);
+            }
+            // Each home agent makes the outer IPv4 header anew: it says nothing about congestion further back.
+            open(&receiving, packet, path, 0, now, out)
+        }
     }
 }
 
@@ -97,20 +156,21 @@ fn open<'a>(
     // From here on the packet is authentic: what follows may have consequences.
     let news = News {
         first: opened.first,
-        new_source: receiving.is_news(path.remote, now),
+        new_source: receiving.is_news(path, now),
         soft_limit: sa.take_soft_limit(),
     };
     let inner = match opened.next_header {
         NEXT_HEADER_IPV6 => check_inner(receiving, ecn, out),
+        NEXT_HEADER_NONE if out.packet().starts_with(&PATH_MAGIC) => Ok(Inner::Path),
         NEXT_HEADER_NONE => Err(DropReason::Dummy),
         _ => Err(DropReason::NextHeader),
     };
-    Verdict::Authentic { spi, inner, news }
+    Verdict::Authentic { spi, path, inner, news }
 }
 
 /// The inner packet must be whole and within the SA's selectors (RFC 4301 §5.2, step 4); traffic flow
 /// confidentiality padding behind it is cut off (RFC 4303 §2.7).
-fn check_inner(receiving: &Receiving, outer_ecn: u8, out: &mut PacketBuffer) -> Result<(), DropReason> {
+fn check_inner(receiving: &Receiving, outer_ecn: u8, out: &mut PacketBuffer) -> Result<Inner, DropReason> {
     let packet = out.packet();
     if let Some(&[high, low]) = packet.get(4..6).and_then(|field| field.first_chunk()) {
         let whole = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
@@ -124,12 +184,13 @@ fn check_inner(receiving: &Receiving, outer_ecn: u8, out: &mut PacketBuffer) -> 
     if (view.source(), view.destination()) != (params.remote, params.local) {
         return Err(DropReason::Selectors);
     }
+    let mobility = view.next_header() == NEXT_HEADER_MOBILITY;
     let before = ecn::of_traffic_class(view.traffic_class());
     let after = ecn::decapsulated(before, outer_ecn).ok_or(DropReason::Congestion)?;
     if after != before {
         ecn::set(out.packet_mut(), after);
     }
-    Ok(())
+    Ok(if mobility { Inner::Mobility } else { Inner::Packet })
 }
 
 fn reason(error: OpenError) -> DropReason {

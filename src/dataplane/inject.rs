@@ -4,7 +4,6 @@ use super::batch::UdpSend;
 use super::outbound::MIN_MTU;
 use super::tables::Outbound;
 use crate::esp::SealError;
-use crate::wire::ip::NEXT_HEADER_IPV6;
 
 /// Why a packet that waited was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -20,19 +19,29 @@ pub enum InjectError {
     Send(#[from] std::io::Error),
 }
 
-/// Seals `packet` and sends it, without waiting. Safe beside the workers: sequence numbers are assigned atomically.
+/// Seals `packet` (an IPv6 packet, or the body of a dummy packet, as `next_header` says) and sends it, without waiting. Safe beside the workers: sequence numbers are assigned atomically.
 ///
 /// # Errors
 /// [`InjectError`]; the packet is lost, as packets may be.
-pub fn send_one(outbound: &Outbound, packet: &[u8], socket: &impl UdpSend) -> Result<(), InjectError> {
+pub fn send_one(
+    outbound: &Outbound,
+    next_header: u8,
+    packet: &[u8],
+    socket: &impl UdpSend,
+) -> Result<(), InjectError> {
     let mtu = outbound.mtu.max(MIN_MTU);
     if packet.len() > usize::from(mtu) {
         return Err(InjectError::TooBig(mtu));
     }
     let sa = &outbound.sa;
-    let mut datagram = vec![0; sa.sealed_len(packet.len())];
+    let around = outbound.path.overhead();
+    let mut datagram = vec![0; around + sa.sealed_len(packet.len())];
     let sequence = sa.assign(1)?;
-    let len = sa.seal(sequence, NEXT_HEADER_IPV6, packet, &mut datagram)?;
-    datagram.truncate(len);
+    let esp = datagram.get_mut(around..).unwrap_or_default();
+    let len = sa.seal(sequence, next_header, packet, esp)?;
+    datagram.truncate(around + len);
+    if let Some(relay) = outbound.path.relay {
+        relay.write_header(&mut datagram);
+    }
     Ok(socket.send_to(outbound.path, &datagram)?)
 }

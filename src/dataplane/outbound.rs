@@ -68,19 +68,24 @@ fn seal(outbound: &Outbound, ecn: u8, packet: &[u8], batch: &mut SendBatch) -> V
         return Verdict::TooBig { mtu };
     }
     let sa = &outbound.sa;
-    let len = sa.sealed_len(packet.len());
+    let around = outbound.path.overhead();
+    let len = around + sa.sealed_len(packet.len());
     // The room comes before the number: a number that is not used would look like a lost packet to the peer.
     let Some(mut room) = batch.reserve(len) else {
         // A packet of at most 65,535 octets always fits an empty batch; were it not so, asking again would not end.
         let fits = batch.could_hold(len);
         return if fits { Verdict::Full } else { Verdict::Refused(DropReason::TooBig) };
     };
-    let sealed =
-        sa.assign(1).and_then(|sequence| sa.seal(sequence, NEXT_HEADER_IPV6, packet, room.room_mut()));
+    let sealed = sa.assign(1).and_then(|sequence| {
+        let esp = room.room_mut().get_mut(around..).unwrap_or_default();
+        sa.seal(sequence, NEXT_HEADER_IPV6, packet, esp)
+    });
     match sealed {
         Ok(len) => {
-            // RFC 6040 §4.1, normal mode: the outer header carries the inner ECN field.
-            room.commit(outbound.path, ecn, len);
+            // RFC 6040 §4.1: normal mode, where the outer header carries the inner ECN field, and compatibility mode
+            // on the relayed path, whose outer headers end at the first home agent.
+            let relayed = outbound.path.relay.inspect(|relay| relay.write_header(room.room_mut()));
+            room.commit(outbound.path, if relayed.is_some() { 0 } else { ecn }, around + len);
             Verdict::Sealed { soft_limit: sa.take_soft_limit().then_some(sa.params().spi) }
         }
         Err(SealError::Exhausted) => {

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::event::{Event, UdpPath};
+use super::event::{Control, Event, UdpPath};
 
 /// Events that may wait. The control plane handles one in well under a millisecond, so that a full queue is about
 /// half a second of work.
@@ -19,6 +19,9 @@ const RESERVED_FROM_IKE: usize = 384;
 /// Longest IKE message that is passed on. RFC 7296 §2 asks for 3,000 octets; certificates and fragments of foreign
 /// peers stay below this, too. Bounds the queue's memory to about 10 MiB.
 pub const MAX_IKE_MESSAGE: usize = 16 << 10;
+
+/// Longest control packet that is passed on: a path's MTU is proven with packets of an Ethernet's size.
+pub const MAX_CONTROL: usize = 2 << 10;
 
 /// The workers' end; clones lead to the same queue.
 #[derive(Clone)]
@@ -45,6 +48,12 @@ impl EventQueue {
         self.sender.capacity() > RESERVED_FOR_SAS && self.tell(Event::Acquire { packet: packet.to_vec() })
     }
 
+    /// What an authenticated peer says to the control plane; it may not keep our own packets from it either.
+    #[must_use]
+    pub fn control(&self, spi: u32, path: UdpPath, what: impl FnOnce() -> Control) -> bool {
+        self.sender.capacity() > RESERVED_FROM_IKE && self.tell(Event::Control { spi, path, what: what() })
+    }
+
     /// An IKE message. Copies it only when there is a place.
     #[must_use]
     pub fn ike(&self, path: UdpPath, message: &[u8]) -> bool {
@@ -59,8 +68,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_ike_leaves_room_for_the_rest() {
-        let path =
-            UdpPath { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.2:4500".parse().unwrap() };
+        let path = UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap());
         let (queue, mut receiver) = new();
         let taken = (0..10 * CAPACITY).filter(|_| queue.ike(path, b"flood")).count();
         assert_eq!(taken, CAPACITY - RESERVED_FROM_IKE);

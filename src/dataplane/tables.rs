@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -93,23 +93,26 @@ impl<K: Key, V> Table<K, V> {
 /// What the two directions between two permanent addresses share: where we send, as seen by who receives.
 #[derive(Default)]
 struct PairState {
-    /// Packed address and port that we send to; 0 when we do not send.
+    /// Packed path that we send by; 0 when we do not send.
     remote: AtomicU64,
     /// When a `NewSource` was reported, in milliseconds plus one; 0 for never.
     reported: AtomicU64,
 }
 
 impl PairState {
-    fn set_remote(&self, remote: Option<SocketAddrV4>) {
-        let packed = remote.map_or(0, pack);
+    fn set_path(&self, path: Option<UdpPath>) {
+        let packed = path.map_or(0, pack);
         if self.remote.swap(packed, Ordering::Relaxed) != packed {
             self.reported.store(0, Ordering::Relaxed);
         }
     }
 }
 
-fn pack(address: SocketAddrV4) -> u64 {
-    (u64::from(Ipv4Addr::to_bits(*address.ip())) << 16) | u64::from(address.port())
+/// The other end's address and port, and whether the path is a relayed one.
+fn pack(path: UdpPath) -> u64 {
+    (u64::from(path.relay.is_some()) << 48)
+        | (u64::from(Ipv4Addr::to_bits(*path.remote.ip())) << 16)
+        | u64::from(path.remote.port())
 }
 
 /// An installed inbound SA.
@@ -120,11 +123,11 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// True when authentic traffic from `source` should be reported: it is not where we send to, and nothing was
+    /// True when authentic traffic that came by `path` should be reported: it is not where we send to, and nothing was
     /// reported for a second or since the path changed.
-    pub fn is_news(&self, source: SocketAddrV4, now: Duration) -> bool {
+    pub fn is_news(&self, path: UdpPath, now: Duration) -> bool {
         let current = self.pair.remote.load(Ordering::Relaxed);
-        if current == 0 || current == pack(source) {
+        if current == 0 || current == pack(path) {
             return false;
         }
         let reported = self.pair.reported.load(Ordering::Relaxed);
@@ -201,7 +204,7 @@ impl Publisher {
         let pair = (local, remote);
         let installed = self.pairs.entry(pair).or_default();
         installed.outbound = true;
-        installed.state.set_remote(Some(outbound.path.remote));
+        installed.state.set_path(Some(outbound.path));
         self.tables.outbound.change(pair, Some(Arc::new(outbound)));
     }
 
@@ -210,7 +213,7 @@ impl Publisher {
         let pair = (local, remote);
         let Some(installed) = self.pairs.get_mut(&pair) else { return };
         installed.outbound = false;
-        installed.state.set_remote(None);
+        installed.state.set_path(None);
         self.tables.outbound.change(pair, None);
         self.forget_unused(pair);
     }
@@ -243,6 +246,11 @@ impl Reader {
     /// How to send between these two addresses, if there is an SA.
     pub fn outbound(&self, local: Ipv6Addr, remote: Ipv6Addr) -> Option<Arc<Outbound>> {
         self.tables.outbound.get((local, remote))
+    }
+
+    /// Is this a permanent address of ours?
+    pub fn is_local(&self, address: Ipv6Addr) -> bool {
+        self.tables.policies.load().local.contains(&address)
     }
 
     /// What the policy says where there is no SA; `None` when `local` is not one of our permanent addresses.

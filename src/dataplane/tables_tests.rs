@@ -47,8 +47,7 @@ fn nothing_of_a_pair_stays_behind() {
     let suite = crate::crypto::suite::EspSuite::Aes256Gcm;
     let params = crate::esp::SaParams { spi: 700, local, remote, suite, esn: true, key, limits };
     let inbound = Arc::new(InboundSa::new(params.clone()).unwrap());
-    let path =
-        UdpPath { local: "192.0.2.1:4500".parse().unwrap(), remote: "192.0.2.2:4500".parse().unwrap() };
+    let path = UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap());
     let outbound = Outbound { sa: Arc::new(OutboundSa::new(params).unwrap()), path, mtu: 1380 };
     publisher.install_inbound(Arc::clone(&inbound));
     publisher.install_inbound(inbound);

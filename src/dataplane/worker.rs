@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use super::batch::{PacketBuffer, ReceiveBatch, SendBatch, Stop, TunRead, TunWrite, UdpReceive, UdpSend};
 use super::counters::{Clock, Counters, DropReason, RateLimit, Summary, ViolationLog};
-use super::event::{Event, UdpPath};
-use super::inbound::{self, News};
+use super::event::{Control, Event, UdpPath};
+use super::inbound::{self, Inner, News};
 use super::outbound;
-use super::queue::{self, EventQueue, MAX_IKE_MESSAGE};
+use super::queue::{self, EventQueue, MAX_CONTROL, MAX_IKE_MESSAGE};
 use super::tables::Reader;
 use crate::wire::icmpv6::{self, Unreachable};
 
@@ -307,24 +307,36 @@ impl<U: UdpReceive, W: TunWrite> Inbound<U, W> {
 
     fn handle(&mut self, payload: &[u8], path: UdpPath, ecn: u8, now: Duration) {
         match inbound::process(&self.desk.reader, payload, path, ecn, now, &mut self.packet) {
-            inbound::Verdict::Authentic { spi, inner, news } => {
+            inbound::Verdict::Authentic { spi, path, inner, news } => {
                 match inner {
-                    Ok(()) => self.deliver(),
+                    Ok(Inner::Packet) => self.deliver(),
+                    Ok(Inner::Mobility) => self.control(spi, path, Control::Mobility),
+                    Ok(Inner::Path) => self.control(spi, path, Control::Path),
                     Err(reason) => self.drop(reason, spi, path),
                 }
                 if !news.is_none() {
                     self.tell(spi, path, news);
                 }
             }
-            inbound::Verdict::UnknownSpi(spi) => {
+            inbound::Verdict::UnknownSpi { spi, path } => {
                 self.drop(DropReason::UnknownSpi, spi, path);
                 if self.unknown.allow(now).is_some() {
                     self.desk.tell(Event::UnknownSpi { spi, path });
                 }
             }
             inbound::Verdict::Refused { spi, reason } => self.drop(reason, spi, path),
-            inbound::Verdict::Ike(message) => self.desk.ike(path, message),
+            inbound::Verdict::Ike { path, message } => self.desk.ike(path, message),
+            inbound::Verdict::Forward(_) => self.drop(DropReason::Relayed, 0, path),
             inbound::Verdict::Keepalive => self.desk.counters.keepalive(),
+        }
+    }
+
+    fn control(&self, spi: u32, path: UdpPath, what: impl FnOnce(Vec<u8>) -> Control) {
+        let packet = self.packet.packet();
+        if packet.len() > MAX_CONTROL {
+            self.desk.counters.count_drop(DropReason::Dummy);
+        } else {
+            self.desk.counted(self.desk.queue.control(spi, path, || what(packet.to_vec())));
         }
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
+use crate::wire::relay;
+use crate::wire::udp_encap::NON_ESP_MARKER;
 
 /// An IKE SA of this process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +28,18 @@ pub struct Transmit {
     pub message: Vec<u8>,
     /// A NAT keepalive (RFC 3948 §2.3): sent as it is, without marker.
     pub keepalive: bool,
+}
+
+impl Transmit {
+    /// What goes out of the ESP port: a keepalive as it is, a message in relayed form or behind the non-ESP marker.
+    pub fn datagram(&self) -> Vec<u8> {
+        match self.path.relay {
+            _ if self.keepalive => self.message.clone(),
+            // IKE messages are kept within a datagram: the empty one is never sent.
+            Some(relay) => relay::wrap_ike(relay.local, relay.remote, &self.message).unwrap_or_default(),
+            None => [&NON_ESP_MARKER[..], &self.message].concat(),
+        }
+    }
 }
 
 /// A child SA that was agreed on.

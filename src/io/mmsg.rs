@@ -86,7 +86,7 @@ pub(super) fn receive(fd: BorrowedFd<'_>, port: u16, batch: &mut ReceiveBatch) -
     for (index, (header, name)) in call.headers.iter().zip(&call.names).take(count).enumerate() {
         let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         let (Some((local, ecn)), false) = (read_control(&header.msg_hdr), truncated) else { continue };
-        let path = UdpPath { local: SocketAddrV4::new(local, port), remote: from_name(name) };
+        let path = UdpPath::direct(SocketAddrV4::new(local, port), from_name(name));
         let len = header.msg_len as usize;
         batch.arrived(index, Arrival { path, ecn, len, stride: len });
     }

@@ -36,14 +36,14 @@ fn receive(receiver: &mut UdpReceiver, want: usize) -> Vec<Seen> {
 #[test]
 fn source_and_destination_are_chosen_and_seen() {
     let (a, b) = pair();
-    let path = UdpPath { local: loopback(3, a.port()), remote: loopback(7, b.port()) };
+    let path = UdpPath::direct(loopback(3, a.port()), loopback(7, b.port()));
     let mut batch = SendBatch::new();
     for index in 0..BATCH as u8 {
         queue(&mut batch, path, index & 3, &vec![index; usize::from(index) * 40]);
     }
     assert_eq!(a.send(&batch), SendReport { sent: BATCH as u64, ..SendReport::default() });
     let seen = receive(&mut b.receiver(StopEvent::new().unwrap()), BATCH);
-    let mirrored = UdpPath { local: path.remote, remote: path.local };
+    let mirrored = UdpPath::direct(path.remote, path.local);
     for (index, (path, ecn, bytes)) in (0u8..).zip(seen) {
         assert_eq!((path, ecn), (mirrored, index & 3));
         assert_eq!(bytes, vec![index; usize::from(index) * 40]);
@@ -53,7 +53,7 @@ fn source_and_destination_are_chosen_and_seen() {
 #[test]
 fn one_bad_datagram_does_not_keep_the_others_back() {
     let (a, b) = pair();
-    let good = UdpPath { local: loopback(1, a.port()), remote: loopback(1, b.port()) };
+    let good = UdpPath::direct(loopback(1, a.port()), loopback(1, b.port()));
     // Documentation addresses (RFC 5737) are nobody's here: not ours to send from.
     let foreign = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 77), a.port());
     let mut batch = SendBatch::new();
@@ -78,8 +78,7 @@ fn one_bad_datagram_does_not_keep_the_others_back() {
 #[test]
 fn the_control_plane_sends_single_datagrams() {
     let (a, b) = pair();
-    let path =
-        UdpPath { local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, a.port()), remote: loopback(1, b.port()) };
+    let path = UdpPath::direct(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, a.port()), loopback(1, b.port()));
     a.send_to(path, b"ike").unwrap();
     a.send_to(path, b"").unwrap();
     let seen = receive(&mut b.receiver(StopEvent::new().unwrap()), 2);

@@ -28,7 +28,7 @@ impl Node {
         }
         let pair = self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now));
         if let Some(child) = pair.active.and_then(|id| self.children.get(&id)) {
-            self.injects.push_back(Inject { outbound: child.outbound_entry(self.config.mtu), packet });
+            self.injects.push_back(Inject::packet(child.outbound_entry(self.config.mtu), packet));
             return;
         }
         if !pair.may_try(now) && pair.attempt != Attempt::Running {

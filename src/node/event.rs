@@ -6,13 +6,23 @@ use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
 use crate::dataplane::tables::Outbound;
+use crate::wire::ip::NEXT_HEADER_IPV6;
 
 /// A packet that waited for its SA: to be sealed and sent now.
 pub struct Inject {
     /// How.
     pub outbound: Outbound,
+    /// [`NEXT_HEADER_IPV6`](crate::wire::ip::NEXT_HEADER_IPV6), or a dummy packet's.
+    pub next_header: u8,
     /// What.
     pub packet: Vec<u8>,
+}
+
+impl Inject {
+    /// An IPv6 packet.
+    pub(super) fn packet(outbound: Outbound, packet: Vec<u8>) -> Self {
+        Self { outbound, next_header: NEXT_HEADER_IPV6, packet }
+    }
 }
 
 /// Something that the driver logs, or that a waiting request is answered with.

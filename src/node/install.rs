@@ -97,7 +97,7 @@ impl Node {
         let was_down = pair.active.replace(id).is_none();
         pair.succeeded();
         for packet in pair.take_waiting() {
-            self.injects.push_back(Inject { outbound: outbound.clone(), packet });
+            self.injects.push_back(Inject::packet(outbound.clone(), packet));
         }
         if was_down {
             self.events.push_back(Event::PeerUp { local, remote });

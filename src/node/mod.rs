@@ -6,6 +6,7 @@
 mod acquire;
 mod child;
 mod config;
+mod control;
 mod event;
 mod install;
 mod pair;
@@ -108,6 +109,7 @@ impl Node {
     pub fn handle_data_event(&mut self, now: Instant, event: DataEvent, route: RouteLookup<'_>) {
         match event {
             DataEvent::Ike { path, message } => self.ike.handle_datagram(now, path, &message),
+            DataEvent::Control { what, .. } => self.control(&what),
             DataEvent::Acquire { packet } => self.acquire(now, packet, route),
             DataEvent::NewSource { spi, path } => self.ike.handle_new_source(now, spi, path),
             DataEvent::FirstPacket { spi } => self.ike.handle_first_packet(now, spi),
@@ -293,7 +295,7 @@ impl Node {
         })?;
         let source = route(*endpoint.ip())
             .ok_or_else(|| format!("this machine has no IPv4 route to {} now", endpoint.ip()))?;
-        let path = UdpPath { local: SocketAddrV4::new(source, self.config.port), remote: endpoint };
+        let path = UdpPath::direct(SocketAddrV4::new(source, self.config.port), endpoint);
         self.ike.initiate(now, local, remote, path).map_err(|failure| failure.to_string())?;
         if let Some(pair) = self.pairs.get_mut(&(local, remote)) {
             pair.attempt = Attempt::Running;

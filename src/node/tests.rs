@@ -137,7 +137,7 @@ fn failed_attempts_pause_longer_each_time_until_something_changes() {
 
 #[test]
 fn a_hint_of_an_unknown_spi_starts_one_attempt_to_a_configured_endpoint() {
-    let path = |remote| UdpPath { local: SocketAddrV4::new(address(0, 0), PORT), remote };
+    let path = |remote| UdpPath::direct(SocketAddrV4::new(address(0, 0), PORT), remote);
     let (mut node, now) = node(there(), false);
     let stranger = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 9), PORT);
     node.handle_data_event(now, DataEvent::UnknownSpi { spi: 300, path: path(stranger) }, &ROUTE);

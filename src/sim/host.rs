@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use super::network::Datagram;
 use crate::dataplane::batch::{PacketBuffer, SendBatch, SendReport, UdpSend};
 use crate::dataplane::counters::RateLimit;
-use crate::dataplane::event::{Event as DataEvent, UdpPath};
+use crate::dataplane::event::{Control, Event as DataEvent, UdpPath};
 use crate::dataplane::tables::{self, Reader};
 use crate::dataplane::{inbound, inject, outbound};
 use crate::node::{Config, Event, Node};
-use crate::wire::udp_encap::NON_ESP_MARKER;
 
 /// As the worker limits it.
 const UNKNOWN_SPI_PER_SECOND: u32 = 16;
@@ -141,13 +140,21 @@ impl Host {
 
     /// A datagram arrives at the socket.
     pub fn from_network(&mut self, now: Instant, datagram: &Datagram) {
-        let path = UdpPath { local: datagram.destination, remote: datagram.source };
+        let path = UdpPath::direct(datagram.destination, datagram.source);
         let since_boot = now.saturating_duration_since(self.booted);
         let out = &mut self.buffers.packet;
         match inbound::process(&self.reader, &datagram.payload, path, 0, since_boot, out) {
-            inbound::Verdict::Authentic { spi, inner, news } => {
-                if inner.is_ok() {
-                    self.delivered.push(out.packet().to_vec());
+            inbound::Verdict::Authentic { spi, path, inner, news } => {
+                let packet = out.packet().to_vec();
+                match inner {
+                    Ok(inbound::Inner::Packet) => self.delivered.push(packet),
+                    Ok(inbound::Inner::Mobility) => {
+                        self.tell(now, DataEvent::Control { spi, path, what: Control::Mobility(packet) });
+                    }
+                    Ok(inbound::Inner::Path) => {
+                        self.tell(now, DataEvent::Control { spi, path, what: Control::Path(packet) });
+                    }
+                    Err(_) => {}
                 }
                 if news.first {
                     self.tell(now, DataEvent::FirstPacket { spi });
@@ -159,15 +166,16 @@ impl Host {
                     self.tell(now, DataEvent::SoftLimit { spi });
                 }
             }
-            inbound::Verdict::UnknownSpi(spi) => {
+            inbound::Verdict::UnknownSpi { spi, path } => {
                 if self.unknown.allow(since_boot).is_some() {
                     self.tell(now, DataEvent::UnknownSpi { spi, path });
                 }
             }
-            inbound::Verdict::Ike(message) => {
+            inbound::Verdict::Ike { path, message } => {
                 self.tell(now, DataEvent::Ike { path, message: message.to_vec() });
             }
-            inbound::Verdict::Refused { .. } | inbound::Verdict::Keepalive => {}
+            inbound::Verdict::Refused { .. } | inbound::Verdict::Forward(_) | inbound::Verdict::Keepalive => {
+            }
         }
         self.drain();
     }
@@ -193,18 +201,14 @@ impl Host {
 
     fn drain(&mut self) {
         while let Some(transmit) = self.node.poll_transmit() {
-            let mut payload = Vec::new();
-            if !transmit.keepalive {
-                payload.extend_from_slice(&NON_ESP_MARKER);
-            }
-            payload.extend_from_slice(&transmit.message);
+            let payload = transmit.datagram();
             let (source, destination) = (transmit.path.local, transmit.path.remote);
             self.sent.push(Datagram { source, destination, payload });
         }
         while let Some(waiting) = self.node.poll_inject() {
             let outlet = Outlet::default();
             // A packet that cannot be sealed any more is lost, as packets may be.
-            let _ = inject::send_one(&waiting.outbound, &waiting.packet, &outlet);
+            let _ = inject::send_one(&waiting.outbound, waiting.next_header, &waiting.packet, &outlet);
             self.sent.append(&mut outlet.0.into_inner().unwrap_or_else(PoisonError::into_inner));
         }
         while let Some(error) = self.node.poll_tun() {

@@ -13,10 +13,14 @@ use std::net::Ipv6Addr;
 
 /// Octets of the fixed header.
 pub const HEADER_LEN: usize = 40;
+/// UDP.
+pub const NEXT_HEADER_UDP: u8 = 17;
 /// ICMPv6.
 pub const NEXT_HEADER_ICMPV6: u8 = 58;
 /// IPv6 in ESP tunnel mode.
 pub const NEXT_HEADER_IPV6: u8 = 41;
+/// Mobility Header (RFC 6275 §6.1).
+pub const NEXT_HEADER_MOBILITY: u8 = 135;
 /// No next header: an ESP dummy packet (RFC 4303 §2.6).
 pub const NEXT_HEADER_NONE: u8 = 59;
 

@@ -9,4 +9,5 @@ pub mod ike;
 pub mod ip;
 pub mod mobility;
 pub mod path;
+pub mod relay;
 pub mod udp_encap;

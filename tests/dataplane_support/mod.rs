@@ -27,11 +27,11 @@ pub fn bob() -> Ipv6Addr {
 }
 
 pub fn path() -> UdpPath {
-    UdpPath { local: "198.51.100.1:4500".parse().unwrap(), remote: "198.51.100.2:4500".parse().unwrap() }
+    UdpPath::direct("198.51.100.1:4500".parse().unwrap(), "198.51.100.2:4500".parse().unwrap())
 }
 
 pub fn mirrored(path: UdpPath) -> UdpPath {
-    UdpPath { local: path.remote, remote: path.local }
+    UdpPath::direct(path.remote, path.local)
 }
 
 /// Parameters of one direction, for the end with this address.

@@ -17,7 +17,7 @@ fn a_flood_of_requests_keeps_bounded_state() {
         let mut message = request.clone();
         message[..4].copy_from_slice(&number.to_be_bytes());
         let from = SocketAddrV4::new(std::net::Ipv4Addr::from(0x0a00_0000 + number), 4500);
-        let path = UdpPath { local: pair.path(B).local, remote: from };
+        let path = UdpPath::direct(pair.path(B).local, from);
         pair.hosts[B].endpoint.handle_datagram(pair.now, path, &message);
         while pair.hosts[B].endpoint.poll_transmit().is_some() {}
     }
@@ -35,10 +35,8 @@ fn one_source_cannot_fill_the_table() {
     for number in 0..1000_u32 {
         let mut message = request.clone();
         message[..4].copy_from_slice(&number.to_be_bytes());
-        let path = UdpPath {
-            local: pair.path(B).local,
-            remote: SocketAddrV4::new([10, 0, 0, 1].into(), number as u16),
-        };
+        let from = SocketAddrV4::new([10, 0, 0, 1].into(), number as u16);
+        let path = UdpPath::direct(pair.path(B).local, from);
         pair.hosts[B].endpoint.handle_datagram(pair.now, path, &message);
     }
     assert!(pair.hosts[B].endpoint.half_open() <= 16);
@@ -57,7 +55,7 @@ fn replayed_truncated_and_changed_messages_change_nothing() {
     let wire = pair.wire.clone();
     for datagram in &wire {
         let host = if *datagram.destination.ip() == pair.hosts[A].v4 { A } else { B };
-        let path = UdpPath { local: datagram.destination, remote: datagram.source };
+        let path = UdpPath::direct(datagram.destination, datagram.source);
         pair.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
         for len in 0..datagram.payload.len() {
             pair.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload[..len]));
@@ -113,7 +111,7 @@ fn a_replayed_message_does_not_keep_the_dead_alive() {
         pair.run(secs(1));
         pair.act(A, |endpoint, now| endpoint.handle_sent(now, spi));
         for datagram in &recorded {
-            let path = UdpPath { local: to, remote: from };
+            let path = UdpPath::direct(to, from);
             pair.act(A, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
         }
     }

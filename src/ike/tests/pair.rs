@@ -144,10 +144,10 @@ impl Pair {
     }
 
     pub(super) fn path(&self, from: usize) -> UdpPath {
-        UdpPath {
-            local: SocketAddrV4::new(self.hosts[from].v4, PORT),
-            remote: SocketAddrV4::new(self.hosts[1 - from].v4, PORT),
-        }
+        UdpPath::direct(
+            SocketAddrV4::new(self.hosts[from].v4, PORT),
+            SocketAddrV4::new(self.hosts[1 - from].v4, PORT),
+        )
     }
 
     pub(super) fn initiate(&mut self, from: usize) {
@@ -201,7 +201,7 @@ impl Pair {
     fn deliver(&mut self, datagram: &Datagram) {
         let host = [A, B].into_iter().find(|host| self.hosts[*host].v4 == *datagram.destination.ip());
         let Some(host) = host else { return };
-        let path = UdpPath { local: datagram.destination, remote: datagram.source };
+        let path = UdpPath::direct(datagram.destination, datagram.source);
         self.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
     }
 
