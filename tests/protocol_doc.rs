@@ -1,4 +1,5 @@
 //! The tables of `docs/protocol.md` against the code: what nobody executes goes stale.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are no tests by clippy's measure")]
 
 use std::net::Ipv6Addr;
 

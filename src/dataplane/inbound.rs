@@ -10,11 +10,9 @@ use super::event::{Relay, UdpPath};
 use super::tables::{Reader, Receiving};
 use crate::esp::OpenError;
 use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_MOBILITY, NEXT_HEADER_NONE};
+use crate::wire::path;
 use crate::wire::relay::{self, Content};
 use crate::wire::udp_encap::{self, Datagram};
-
-/// What the body of a dummy packet begins with when it is a message of path control between two of us.
-pub const PATH_MAGIC: [u8; 4] = *b"domi";
 
 /// What happens to a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +159,7 @@ fn open<'a>(
     };
     let inner = match opened.next_header {
         NEXT_HEADER_IPV6 => check_inner(receiving, ecn, out),
-        NEXT_HEADER_NONE if out.packet().starts_with(&PATH_MAGIC) => Ok(Inner::Path),
+        NEXT_HEADER_NONE if out.packet().starts_with(&path::MAGIC) => Ok(Inner::Path),
         NEXT_HEADER_NONE => Err(DropReason::Dummy),
         _ => Err(DropReason::NextHeader),
     };

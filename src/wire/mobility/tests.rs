@@ -226,7 +226,7 @@ proptest! {
     fn every_message_survives_the_wire(source: u128, destination: u128, message in messages()) {
         let (source, destination) = (Ipv6Addr::from(source), Ipv6Addr::from(destination));
         let built = build(source, destination, &message);
-        prop_assert!(built.len() % 8 == 0 && built.len() <= 900);
+        prop_assert!(built.len().is_multiple_of(8) && built.len() <= 900);
         prop_assert_eq!(parse(&built), Ok(Inner { source, destination, message }));
     }
 
