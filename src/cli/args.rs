@@ -269,7 +269,7 @@ pub(super) struct PingArgs {
     /// Name or permanent address
     pub(super) peer: String,
     /// How many echo requests
-    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(short, long, default_value_t = 4, value_parser = count, allow_negative_numbers = true)]
     pub(super) count: u32,
     /// Seconds between them
     #[arg(short, long, default_value = "1", value_name = "SECONDS", value_parser = seconds::<3600>, allow_negative_numbers = true)]
@@ -297,6 +297,12 @@ fn seconds<const MOST: u32>(text: &str) -> Result<Duration, String> {
     number
         .and_then(|number| Duration::try_from_secs_f64(number).ok())
         .ok_or_else(|| format!("write seconds from 0 to {MOST}, like 2 or 0.5"))
+}
+
+/// A number of echo requests.
+fn count(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| "write a number from 1 to 1000000".to_owned())
 }
 
 /// Decimal, or hexadecimal with 0x.

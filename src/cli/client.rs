@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::args::Cli;
-use super::exit::{FAILURE, Failed, NOT_RUNNING, PERMISSION};
+use super::exit::{FAILURE, Failed, NOT_RUNNING, PERMISSION, USAGE};
 use crate::api::ErrorReply;
-use crate::daemon::config::{DEFAULT_SOCKET, socket_of};
+use crate::daemon::config::{DEFAULT_SOCKET, MAX_SOCKET_PATH, socket_of};
 
 /// Beyond what the request itself may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +76,13 @@ async fn exchange(
             PERMISSION,
             format!(
                 "{} belongs to another user: run this as the user that runs the daemon, usually root",
+                socket.display()
+            ),
+        ),
+        io::ErrorKind::InvalidInput => Failed::new(
+            USAGE,
+            format!(
+                "{} has more than {MAX_SOCKET_PATH} octets, too many for a socket's path",
                 socket.display()
             ),
         ),

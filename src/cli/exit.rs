@@ -42,17 +42,17 @@ impl From<crate::daemon::Error> for Failed {
 
 impl From<crate::daemon::config::Problems> for Failed {
     fn from(problems: crate::daemon::config::Problems) -> Self {
-        Self::new(CONFIG, problems.to_string())
+        Self::new(if problems.denied { PERMISSION } else { CONFIG }, problems.to_string())
     }
 }
 
 impl From<crate::daemon::config::edit::EditError> for Failed {
     fn from(error: crate::daemon::config::edit::EditError) -> Self {
         use crate::daemon::config::edit::EditError;
-        let code = match error {
-            EditError::Invalid(_) => CONFIG,
-            EditError::Refused(_) | EditError::Io { .. } => FAILURE,
-        };
-        Self::new(code, error.to_string())
+        match error {
+            EditError::Invalid(problems) => problems.into(),
+            EditError::Entry(_) => Self::new(USAGE, error.to_string()),
+            EditError::Refused(_) | EditError::Io { .. } => Self::new(FAILURE, error.to_string()),
+        }
     }
 }

@@ -24,9 +24,15 @@ pub(super) fn run(cli: &Cli, verb: &KeyVerb) -> Result<(), Failed> {
             let entity = match entity {
                 Some(name) => {
                     config.entities.iter().find(|entity| entity.name == *name).ok_or_else(|| {
+                        let names: Vec<_> =
+                            config.entities.iter().map(|entity| entity.name.as_str()).collect();
                         Failed::new(
                             FAILURE,
-                            format!("there is no entity \"{name}\" in {}", cli.config.display()),
+                            format!(
+                                "there is no entity \"{name}\" in {}: it has {}",
+                                cli.config.display(),
+                                names.join(", ")
+                            ),
                         )
                     })?
                 }

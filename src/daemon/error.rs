@@ -58,8 +58,9 @@ impl Error {
     /// Exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 3,
-            Self::Permission
+            Self::Config(problems) if !problems.denied => 3,
+            Self::Config(_)
+            | Self::Permission
             | Self::Tun(OpenError::Permission)
             | Self::Bind(BindError::Permission { .. }) => 4,
             Self::Running(_) | Self::Bind(BindError::InUse { .. }) | Self::Tun(OpenError::InUse(_)) => 6,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::Problems;
+use super::{Problem, Problems};
 
 /// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum EditError {
     /// It would not be valid afterwards, or is not now.
     #[error(transparent)]
     Invalid(#[from] Problems),
+    /// The new entry has problems; the file has none.
+    #[error("nothing was changed: {}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Entry(Vec<Problem>),
     /// What is to be removed is not there, or what is to be added is.
     #[error("{0}")]
     Refused(String),
@@ -105,7 +108,8 @@ fn edit(
         text.parse().map_err(|error: toml_edit::TomlError| EditError::Refused(error.to_string()))?;
     change(&mut document)?;
     let changed = document.to_string();
-    super::check_text(path, &changed)?;
+    // The places of these problems are in a file that does not exist.
+    super::check_text(path, &changed).map_err(|problems| EditError::Entry(problems.list))?;
     write_private(path, changed.as_bytes(), true).map_err(io)
 }
 

@@ -25,6 +25,8 @@ pub struct Problems {
     pub path: PathBuf,
     /// At least one.
     pub list: Vec<Problem>,
+    /// It is not about what stands in the file: this user may not read it.
+    pub denied: bool,
 }
 
 impl fmt::Display for Problems {
@@ -89,7 +91,7 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         self.list.sort_by_key(|problem| (problem.line, problem.column));
-        Err(Problems { path: path.to_owned(), list: self.list })
+        Err(Problems { path: path.to_owned(), list: self.list, denied: false })
     }
 }
 
@@ -102,7 +104,10 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problems {
         io::ErrorKind::PermissionDenied => {
             "permission denied: only root may read it by default, try sudo".to_owned()
         }
+        io::ErrorKind::IsADirectory => "this is a directory: name the file in it".to_owned(),
+        io::ErrorKind::InvalidData => "this is not a text in UTF-8: name a configuration file".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    Problems { path: path.to_owned(), list: vec![Problem { line: 0, column: 0, message }] }
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    Problems { path: path.to_owned(), list: vec![Problem { line: 0, column: 0, message }], denied }
 }

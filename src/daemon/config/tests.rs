@@ -311,7 +311,7 @@ fn peers_are_added_and_removed_without_losing_a_comment() {
     assert!(load(&place.path()).is_ok());
     assert!(matches!(edit::add_peer(&place.path(), &new), Err(edit::EditError::Refused(_))));
     let bad = edit::NewPeer { name: "bad".into(), address: "nonsense".into(), ..new };
-    assert!(matches!(edit::add_peer(&place.path(), &bad), Err(edit::EditError::Invalid(_))));
+    assert!(matches!(edit::add_peer(&place.path(), &bad), Err(edit::EditError::Entry(_))));
     edit::remove_peer(&place.path(), "you").unwrap();
     assert!(matches!(edit::remove_peer(&place.path(), "you"), Err(edit::EditError::Refused(_))));
     assert!(std::fs::read_to_string(place.path()).unwrap().contains("# mine"));

@@ -125,7 +125,7 @@ impl Checker<'_> {
         let Ok(address) = text.get_ref().parse::<Ipv6Addr>() else {
             self.problems.at(
                 text.span(),
-                format!("\"{}\" is not an IPv6 address: 'domicile key show' and 'domicile init' over there tell it", text.get_ref()),
+                format!("\"{}\" is not an IPv6 address: write it like 2002:c633:6401:100::1", text.get_ref()),
             );
             return None;
         };
