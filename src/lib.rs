@@ -13,6 +13,7 @@
 //! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
 //! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy`, `dataplane::event` |
+//! | [`home`] | a home: registry in SQLite, invitations, names; no network | `addr`, `wire`, `crypto`, `pki`, `api` |
 //! | [`node`] | the only composition of the cores; still sans-IO | all of the above |
 //! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, the interfaces of `dataplane::batch` that it implements |
 //! | [`daemon`] | configuration, event loop, control socket | everything |
@@ -26,6 +27,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod dataplane;
 pub mod esp;
+pub mod home;
 pub mod ike;
 pub mod io;
 pub mod node;

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
 use super::six_to_four::{embedded_v4, home_prefix};
 use super::special::special;
 
@@ -29,8 +31,12 @@ pub fn device(home: Ipv4Addr, user: u32, device: u32) -> Ipv6Addr {
 
 /// An address by subnet and interface identifier.
 pub fn in_subnet(home: Ipv4Addr, subnet: u16, interface: u64) -> Ipv6Addr {
-    let base = u128::from(home_prefix(home).network());
-    Ipv6Addr::from(base | u128::from(subnet) << 64 | u128::from(interface))
+    in_prefix(home_prefix(home), subnet, interface)
+}
+
+/// The same for a home whose /48 is not derived from an IPv4 address.
+pub fn in_prefix(home: Ipv6Net, subnet: u16, interface: u64) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(home.network()) | u128::from(subnet) << 64 | u128::from(interface))
 }
 
 /// What an address means.
