@@ -230,6 +230,10 @@ impl Daemon {
                 tracing::info!(from = %path.local, to = %path.remote, "{remote} moved to another path");
                 Ok(())
             }
+            Event::Document { remote, .. } => {
+                tracing::debug!("{remote} sent a document that nobody here waits for");
+                Ok(())
+            }
             Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er } => {
                 self.keylog.as_mut().map_or(Ok(()), |log| log.ike(*spi_i, *spi_r, *suite, sk_ei, sk_er))
             }

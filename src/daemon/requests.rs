@@ -125,6 +125,7 @@ impl Desk {
             Event::PeerFailed { remote, error, .. } => (*remote, Err(error.clone())),
             Event::PeerDown { .. }
             | Event::PathChanged { .. }
+            | Event::Document { .. }
             | Event::IkeKeys { .. }
             | Event::ChildKeys { .. } => return,
         };

@@ -86,7 +86,9 @@ impl Sa {
         payloads.push(auth);
         let offer = ChildOffer::new(ctx, self, false);
         payloads.extend(offer.payloads(ctx, self, &[]));
-        payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
+        if !self.is_relayed() {
+            payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
+        }
         self.request(ctx, now, exchange::IKE_AUTH, &payloads, Task::Auth);
         if let Some(out) = self.window.outstanding.as_mut() {
             out.tries = HANDSHAKE_TRIES;
@@ -127,7 +129,7 @@ impl Sa {
             self.refuse_peer(ctx, now, why);
             return;
         }
-        self.peer.mobike = find(payloads, nt::MOBIKE_SUPPORTED).is_some();
+        self.peer.mobike = !self.is_relayed() && find(payloads, nt::MOBIKE_SUPPORTED).is_some();
         self.establish(ctx, now, now);
         ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact: false });
         let keys = (sent.nonce_i.as_slice(), sent.nonce_r.as_slice());
@@ -212,7 +214,7 @@ impl Sa {
             _ => None,
         };
         let Some(auth) = auth else { return };
-        self.peer.mobike = find(payloads, nt::MOBIKE_SUPPORTED).is_some();
+        self.peer.mobike = !self.is_relayed() && find(payloads, nt::MOBIKE_SUPPORTED).is_some();
         self.timers.stop(Timer::HalfOpen);
         self.establish(ctx, now, now);
         let initial_contact = find(payloads, nt::INITIAL_CONTACT).is_some();

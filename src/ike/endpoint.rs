@@ -230,6 +230,20 @@ impl Endpoint {
         Ok(id)
     }
 
+    /// Sends a document (at most [`MAX_DOCUMENT`](super::MAX_DOCUMENT) octets) to the peer, which must be one of us.
+    /// False: that cannot be now. It may still be lost with the SA.
+    pub fn tell(&mut self, now: Instant, ike: IkeId, document: Vec<u8>) -> bool {
+        let mut taken = false;
+        self.with(now, ike, |sa, ctx| taken = sa.tell(ctx, now, document));
+        taken
+    }
+
+    /// Messages of this SA travel this way from now on; a request under way is repeated there. For SAs whose paths are
+    /// somebody else's business than MOBIKE's. Children stay where they are.
+    pub fn set_path(&mut self, now: Instant, ike: IkeId, path: UdpPath) {
+        self.with(now, ike, |sa, ctx| sa.take_path(ctx, now, path));
+    }
+
     /// Replaces a child SA now.
     pub fn rekey_child(&mut self, now: Instant, child: ChildId) {
         let owner = self.sas.values().find(|sa| sa.children.contains_key(&child)).map(|sa| sa.id);

@@ -170,6 +170,8 @@ pub enum Event {
     IkeClosed { id: IkeId, local: Ipv6Addr, remote: Ipv6Addr, reason: CloseReason },
     /// `initiate` came to nothing; nothing of it is left.
     InitiationFailed { local: Ipv6Addr, remote: Ipv6Addr, failure: Failure },
+    /// Another of us sent a document.
+    Document { ike: IkeId, local: Ipv6Addr, remote: Ipv6Addr, document: Vec<u8> },
     /// For the key log: what decrypts IKE messages of this SA (key and salt per direction).
     IkeKeys { spi_i: u64, spi_r: u64, suite: IkeSuite, sk_ei: Secret, sk_er: Secret },
 }

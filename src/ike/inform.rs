@@ -60,6 +60,7 @@ impl Sa {
             answer.push(Payload::Delete(Delete { protocol: PROTOCOL_ESP, spis: paired }));
         }
         answer.extend(self.answer_mobike(payloads, path));
+        self.take_document(ctx, payloads);
         self.respond(ctx, path, exchange::INFORMATIONAL, &answer);
         if gone || find(payloads, nt::AUTHENTICATION_FAILED).is_some() {
             self.adopt_collision(ctx, now);

@@ -102,7 +102,17 @@ fn traits(payloads: &[Payload], spi_i: u64, spi_r: u64, path: UdpPath) -> PeerTr
     let calls_itself = domicile.map(|notify| notify.data.get(1..).unwrap_or_default());
     let foreign_source = find(payloads, nt::NAT_DETECTION_SOURCE_IP).map(|notify| notify.data.as_slice());
     let source = calls_itself.or(foreign_source);
+    if path.relay.is_some() {
+        // What the outer addresses are says nothing about the peer; home agents and path control see to NATs.
+        return PeerTraits {
+            fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
+            domicile: domicile.is_some_and(|notify| notify.data.first() == Some(&DOMICILE_VERSION)),
+            relayed: true,
+            ..PeerTraits::default()
+        };
+    }
     PeerTraits {
+        relayed: false,
         fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
         domicile: domicile.is_some_and(|notify| notify.data.first() == Some(&DOMICILE_VERSION)),
         mobike: false,

@@ -20,6 +20,11 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 const IKE_PORT: u16 = 500;
 
 impl Sa {
+    /// The SA began on the relayed path: which path it takes is path control's business.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.peer.relayed || self.path.relay.is_some()
+    }
+
     /// All children go this way from now on.
     pub(super) fn move_to(&mut self, ctx: &mut Context, path: UdpPath) {
         if self.path != path {
@@ -38,6 +43,14 @@ impl Sa {
         }
     }
 
+    /// Path control found a better way.
+    pub(super) fn take_path(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
+        if self.path != path {
+            self.path = path;
+            self.hasten(ctx, now);
+        }
+    }
+
     /// Our own addresses changed.
     pub(super) fn local_changed(
         &mut self,
@@ -51,6 +64,11 @@ impl Sa {
         }
         let mut path = self.path;
         path.local.set_ip(source);
+        if self.is_relayed() {
+            // Home does not move: only our own end of the first hop does.
+            self.take_path(ctx, now, path);
+            return;
+        }
         if !self.is_established() {
             // A handshake goes on from the new address: its retransmissions take this path.
             self.path = path;
@@ -117,6 +135,9 @@ impl Sa {
 
     /// Authentic ESP came from another address than the one we send to.
     pub(super) fn new_source(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
+        if self.is_relayed() {
+            return;
+        }
         let recent = self.probed.is_some_and(|at| now < at + PROBE_PAUSE);
         if !self.is_established() || path == self.path || recent {
             return;

@@ -10,6 +10,7 @@ mod child;
 pub mod config;
 mod context;
 mod cookie;
+mod document;
 pub mod endpoint;
 pub mod event;
 mod fragment;
@@ -29,5 +30,6 @@ mod timer;
 mod window;
 
 pub use config::{Config, Lifetimes, LocalEntity};
+pub use document::MAX_DOCUMENT;
 pub use endpoint::Endpoint;
 pub use event::{ChildId, ChildSa, CloseReason, Event, Failure, IkeId, IkeInfo, Transmit};

@@ -115,6 +115,7 @@ impl Sa {
                     heir.window.want(want)
                 }
                 Want::UpdateAddresses => heir.window.want_first(want),
+                Want::Tell(_) => heir.window.want(want),
                 Want::RekeyIke | Want::Liveness => {}
                 Want::DeleteIke(_) | Want::Refuse(_) => self.window.want(want),
             }

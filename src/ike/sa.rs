@@ -37,6 +37,8 @@ pub(super) struct PeerTraits {
     pub(super) mobike: bool,
     pub(super) nat_local: bool,
     pub(super) nat_remote: bool,
+    /// It was met on the relayed path.
+    pub(super) relayed: bool,
 }
 
 /// Where an IKE SA stands. Each phase before the last holds exactly what exists then.
@@ -181,6 +183,7 @@ impl Sa {
             | Task::DeleteIke(_)
             | Task::Liveness
             | Task::UpdateAddresses
+            | Task::Tell
             | Task::Refuse => self.path,
         };
         ctx.send(path, &datagrams);
@@ -312,6 +315,7 @@ impl Sa {
             Task::Probe { path: probed, cookie } => {
                 self.handle_probe_answer(ctx, path, probed, &cookie, payloads)
             }
+            Task::Tell => {}
             Task::Refuse => self.end(ctx, CloseReason::Local),
         }
     }
@@ -359,6 +363,7 @@ impl Sa {
                 Want::Liveness => self.begin_liveness(ctx, now),
                 Want::Probe(path) => self.begin_probe(ctx, now, path),
                 Want::UpdateAddresses => self.begin_update(ctx, now),
+                Want::Tell(document) => self.begin_tell(ctx, now, document),
                 Want::Refuse(kind) => self.begin_refuse(ctx, now, kind),
             }
         }

@@ -37,6 +37,8 @@ pub(super) enum Want {
     Probe(UdpPath),
     /// Tell our new address (RFC 4555 §3.5).
     UpdateAddresses,
+    /// Carry a document to another of us.
+    Tell(Vec<u8>),
     /// Tell why we leave after a response that we could not accept (RFC 7296 §2.21.2).
     Refuse(u16),
 }
@@ -52,6 +54,7 @@ pub(super) enum Task {
     Liveness,
     Probe { path: UdpPath, cookie: Vec<u8> },
     UpdateAddresses,
+    Tell,
     Refuse,
 }
 

@@ -6,6 +6,7 @@ use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
 use crate::dataplane::tables::Outbound;
+use crate::ike::IkeId;
 use crate::wire::ip::NEXT_HEADER_IPV6;
 
 /// A packet that waited for its SA: to be sealed and sent now.
@@ -59,6 +60,17 @@ pub enum Event {
         remote: Ipv6Addr,
         /// The new path.
         path: UdpPath,
+    },
+    /// Another of us sent a document over an IKE SA.
+    Document {
+        /// The SA, to answer on.
+        ike: IkeId,
+        /// Our permanent address.
+        local: Ipv6Addr,
+        /// The peer's permanent address: proven.
+        remote: Ipv6Addr,
+        /// Its content, of any form.
+        document: Vec<u8>,
     },
     /// For the key log: what decrypts the messages of an IKE SA.
     IkeKeys {

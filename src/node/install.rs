@@ -32,6 +32,9 @@ impl Node {
                 ike::Event::InitiationFailed { local, remote, failure } => {
                     self.fail(now, (local, remote), failure.to_string());
                 }
+                ike::Event::Document { ike, local, remote, document } => {
+                    self.events.push_back(Event::Document { ike, local, remote, document });
+                }
                 ike::Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er } => {
                     self.events.push_back(Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er });
                 }

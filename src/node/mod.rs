@@ -207,6 +207,13 @@ impl Node {
         Ok(())
     }
 
+    /// Sends a document over this IKE SA; false when that cannot be now.
+    pub fn tell(&mut self, now: Instant, ike: IkeId, document: Vec<u8>) -> bool {
+        let taken = self.ike.tell(now, ike, document);
+        self.drain(now);
+        taken
+    }
+
     /// Says goodbye to every peer.
     pub fn shutdown(&mut self, now: Instant) {
         for pair in self.pairs.values_mut() {

@@ -453,6 +453,7 @@ impl World {
                     Event::PeerUp { .. }
                     | Event::PeerDown { .. }
                     | Event::PeerFailed { .. }
+                    | Event::Document { .. }
                     | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
                 }
             }

@@ -1,6 +1,7 @@
 //! Two endpoints in one process, on virtual time.
 
 mod collisions;
+mod documents;
 mod handshake;
 mod hostile;
 mod leaving;

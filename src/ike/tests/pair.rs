@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::crypto::identity::PrivateKey;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
-use crate::dataplane::event::UdpPath;
+use crate::dataplane::event::{Relay, UdpPath};
 use crate::ike::{
     ChildId, ChildSa, CloseReason, Config, Endpoint, Event, Failure, IkeInfo, Lifetimes, LocalEntity,
 };
@@ -43,6 +43,7 @@ pub(super) struct Host {
     pub(super) paths: Vec<UdpPath>,
     /// Children that path changes named.
     pub(super) moved_children: Vec<ChildId>,
+    pub(super) documents: Vec<Vec<u8>>,
     pub(super) established: usize,
     pub(super) sent: usize,
 }
@@ -52,6 +53,8 @@ pub(super) struct Pair {
     pub(super) hosts: [Host; 2],
     pub(super) network: Network,
     pub(super) now: Instant,
+    /// Everything arrives in relayed form.
+    pub(super) relayed: bool,
     /// Every datagram that was sent, for eavesdropping.
     pub(super) wire: Vec<Datagram>,
     seed: u64,
@@ -121,6 +124,7 @@ impl Pair {
                 failures: Vec::new(),
                 paths: Vec::new(),
                 moved_children: Vec::new(),
+                documents: Vec::new(),
                 established: 0,
                 sent: 0,
             }
@@ -129,6 +133,7 @@ impl Pair {
             hosts,
             network: Network::new(setup.seed, setup.conditions),
             now,
+            relayed: false,
             wire: Vec::new(),
             seed: setup.seed,
         }
@@ -201,7 +206,9 @@ impl Pair {
     fn deliver(&mut self, datagram: &Datagram) {
         let host = [A, B].into_iter().find(|host| self.hosts[*host].v4 == *datagram.destination.ip());
         let Some(host) = host else { return };
-        let path = UdpPath::direct(datagram.destination, datagram.source);
+        let relay = Relay { local: self.hosts[host].entity, remote: self.hosts[1 - host].entity };
+        let direct = UdpPath::direct(datagram.destination, datagram.source);
+        let path = UdpPath { relay: self.relayed.then_some(relay), ..direct };
         self.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
     }
 
@@ -264,6 +271,7 @@ impl Pair {
                 }
                 Event::IkeClosed { reason, .. } => host.ike_closed.push(reason),
                 Event::InitiationFailed { failure, .. } => host.failures.push(failure),
+                Event::Document { document, .. } => host.documents.push(document),
                 Event::IkeKeys { .. } => {}
             }
         }

@@ -170,6 +170,8 @@ pub mod notify_type {
     /// Private status type: "the sender is a domicile"; data is one version octet, now 1, and the 20 octets that
     /// NAT_DETECTION_SOURCE_IP would truthfully have (RFC 7296 §2.23).
     pub const DOMICILE: u16 = 40960;
+    /// A document between two of us, in INFORMATIONAL: join, certificates, revocations (private use).
+    pub const DOMICILE_DOCUMENT: u16 = 40961;
 }
 
 /// Delete payload body (§3.11).
