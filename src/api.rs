@@ -1,6 +1,8 @@
 //! Requests and replies of the control socket (HTTP and JSON over a Unix socket); the command line prints the same
 //! documents with `--json`. Durations are seconds as decimals, SPIs are hexadecimal strings.
 
+pub mod home;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddrV4};
 

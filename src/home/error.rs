@@ -52,14 +52,6 @@ pub enum Error {
     /// All numbers of a kind are used up; they are never used again.
     #[error("this home has no number left for another {0}, because numbers are never used again")]
     Exhausted(Kind),
-    /// The device of another user.
-    #[error("\"{device}\" is not a device of \"{user}\"")]
-    NotHers {
-        /// The device.
-        device: String,
-        /// The user.
-        user: String,
-    },
     /// No invitation has this lookup id, or it was withdrawn.
     #[error("no invitation fits this code: ask for a new one")]
     NoInvitation,
@@ -148,7 +140,6 @@ impl Error {
             | Self::Prefix(_)
             | Self::WrongKind { .. }
             | Self::NodeInUse { .. }
-            | Self::NotHers { .. }
             | Self::Invalid(_)
             | Self::Exists(_) => "request",
             Self::Exhausted(_)

@@ -39,10 +39,10 @@ fn copy(from: &Connection, to: &mut Connection) -> Result<(), Error> {
     let backup = Backup::new(from, to)?;
     for _ in 0..TRIES {
         // All pages in one step: one transaction on the other side.
-        match backup.step(-1)? {
-            StepResult::Done => return Ok(()),
-            _ => std::thread::sleep(std::time::Duration::from_millis(100)),
+        if backup.step(-1)? == StepResult::Done {
+            return Ok(());
         }
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
     Err(Error::Invalid("the registry is in use by another program: try again".to_owned()))
 }

@@ -255,6 +255,17 @@ impl Registry {
         )
     }
 
+    /// How many active entities of a kind there are.
+    pub fn count(&self, kind: Kind) -> Result<u64, Error> {
+        let query = "SELECT count(*) FROM entity WHERE kind = ?1 AND removed IS NULL";
+        Ok(self.db.query_row(query, [kind.as_str()], |row| row.get(0))?)
+    }
+
+    /// An entity by its row, active or not.
+    pub fn by_id(&self, id: EntityId) -> Result<Entity, Error> {
+        rows::by_id(&self.db, id)
+    }
+
     /// An active entity by name, whole name or address.
     pub fn find(&self, text: &str) -> Result<Entity, Error> {
         rows::find(&self.db, text)

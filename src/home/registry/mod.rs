@@ -20,7 +20,6 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv6Net;
@@ -31,7 +30,7 @@ pub use entities::{Interface, KeyEntry, NameEntry};
 pub use invitations::{Invitation, InvitationState, RETRY_WINDOW};
 pub use log::{AuditEntry, ChainFault, IssuedEntry, chain_start, verify_chain};
 pub use pending::{Pending, PendingAnswer, PendingState, Request};
-pub use redirects::Redirect;
+pub use redirects::{Redirect, Sign};
 
 use super::entity::{By, Home};
 use super::error::Error;
@@ -104,11 +103,6 @@ impl Registry {
             tx.execute("INSERT INTO secret (name, value) VALUES (?1, ?2)", params![name, fresh])?;
             Ok(Secret::from(&fresh[..]))
         })
-    }
-
-    /// Whether an address is in this home's prefix.
-    pub fn covers(&self, address: Ipv6Addr) -> Result<bool, Error> {
-        Ok(self.home()?.prefix.contains(&address))
     }
 
     /// One transaction: all of it or nothing.

@@ -22,6 +22,9 @@ pub struct Redirect {
     pub document: Vec<u8>,
 }
 
+/// Signs generation and locators with the root key: returns the document that nodes get.
+pub type Sign<'a> = &'a mut dyn FnMut(u64, &[String]) -> Result<Vec<u8>, String>;
+
 impl Registry {
     /// The redirect that counts.
     pub fn redirect(&self) -> Result<Option<Redirect>, Error> {
@@ -41,12 +44,12 @@ impl Registry {
         Ok(found.optional()?)
     }
 
-    /// Keeps a new redirect; `sign` gets its generation and locators and returns the signed document.
+    /// Keeps a new redirect;
     pub fn redirect_add(
         &mut self,
         by: By<'_>,
         locators: &[String],
-        sign: &mut dyn FnMut(u64, &[String]) -> Result<Vec<u8>, String>,
+        sign: Sign<'_>,
     ) -> Result<Redirect, Error> {
         let good = |locator: &String| {
             locator.len() <= 260 && !locator.is_empty() && locator.chars().all(|c| c.is_ascii_graphic())

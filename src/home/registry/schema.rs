@@ -93,10 +93,7 @@ pub(super) fn version(db: &Connection, path: &Path) -> Result<i64, Error> {
 /// What SQLite says about a file that is none of its own, in words that help.
 pub(super) fn in_words(error: Error, path: &Path) -> Error {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    let code = match &error {
-        Error::Store(error) => error.sqlite_error_code(),
-        _ => None,
-    };
+    let code = if let Error::Store(error) = &error { error.sqlite_error_code() } else { None };
     if code == Some(NotADatabase) {
         return Error::Foreign { path: path.to_owned(), why: "it is no SQLite file".to_owned() };
     }

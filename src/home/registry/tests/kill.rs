@@ -39,9 +39,9 @@ fn what_was_acknowledged_survives_a_kill() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut seen = 0;
-        while let Some(line) = lines.next() {
+        for line in lines {
             let line = line.unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();
             if let ["acknowledged", name, what] = words[..] {

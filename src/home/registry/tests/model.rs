@@ -105,7 +105,7 @@ impl World {
     /// Something was added: it is new, and it is where it belongs.
     fn added(&mut self, name: &str, kind: Kind, address: Ipv6Addr, other: Option<Ipv6Addr>) {
         assert!(self.given.insert(address), "{address} was given out twice");
-        assert!(self.registry.covers(address).unwrap());
+        assert!(self.registry.home().unwrap().prefix.contains(&address));
         let before = self.model.there.insert(name.to_owned(), Known { kind, address, other });
         assert!(before.is_none(), "two are named {name}");
     }
@@ -119,9 +119,10 @@ impl World {
             Verb::User(name) | Verb::Node(name) => {
                 let name = format!("n{name}");
                 let kind = if matches!(verb, Verb::User(_)) { Kind::User } else { Kind::Node };
-                let added = match kind {
-                    Kind::User => self.registry.user_add(by(NOW), &name),
-                    _ => self.registry.node_add(by(NOW), &name),
+                let added = if kind == Kind::User {
+                    self.registry.user_add(by(NOW), &name)
+                } else {
+                    self.registry.node_add(by(NOW), &name)
                 };
                 match added {
                     Ok(entity) => self.added(&name, kind, entity.address, None),
