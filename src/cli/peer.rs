@@ -90,6 +90,7 @@ fn list(cli: &Cli, json: bool) -> Result<(), Failed> {
                 Proof::PublicKey(key) => crate::crypto::identity::PublicKey::from_bytes(key)
                     .map_or_else(|_| String::new(), |key| key.to_string()),
                 Proof::Psk(_) => "pre-shared key".to_owned(),
+                Proof::Certificate => "certificate".to_owned(),
             };
             let endpoint = peer.endpoint.map_or_else(|| "none".to_owned(), |endpoint| endpoint.to_string());
             [peer.name.clone(), peer.address.to_string(), endpoint, proof]

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::auth_data::SignedOctets;
+use super::certificate::{self, Credential};
 use super::child::ChildOffer;
 use super::context::{Context, Deferred};
 use super::event::{CloseReason, Failure};
@@ -15,7 +16,7 @@ use super::sa::{Phase, Sa};
 use super::timer::Timer;
 use super::window::{LONGEST_HANDSHAKE, Task, Want};
 use crate::dataplane::event::UdpPath;
-use crate::policy::pad::Peer;
+use crate::policy::pad::{Peer, Proof};
 use crate::wire::ike::{Identification, Payload, exchange, notify_type as nt};
 
 /// A refused SA answers retransmissions for this long.
@@ -79,6 +80,11 @@ impl Sa {
             return;
         };
         let mut payloads = vec![Payload::IdInitiator(id)];
+        if let Some(proof) = &proof {
+            payloads.extend(self.own_certificate(ctx, now, proof, self.peer.wants_certificate));
+            let by_certificate = matches!(proof, Proof::Certificate);
+            payloads.extend(certificate::request(ctx, Some(self.remote)).filter(|_| by_certificate));
+        }
         if self.replaces.is_none() && ctx.contacted.insert((self.local, self.remote)) {
             payloads.push(nat::status(nt::INITIAL_CONTACT, Vec::new()));
         }
@@ -120,7 +126,7 @@ impl Sa {
             self.end(ctx, CloseReason::Failed(failure));
             return;
         };
-        let verdict = self.verify_responder(ctx, &sent, &auth);
+        let verdict = self.verify_responder(ctx, now, &sent, &auth, payloads);
         self.path = path;
         if let Err(why) = verdict {
             sent.offer.abandon(ctx);
@@ -149,10 +155,12 @@ impl Sa {
     }
 
     fn verify_responder(
-        &self,
+        &mut self,
         ctx: &Context,
+        now: Instant,
         sent: &AuthSent,
         auth: &AuthPayloads<'_>,
+        payloads: &[Payload],
     ) -> Result<(), String> {
         if auth.id.address() != Some(self.remote) {
             return Err(format!("the peer says that it is {:?}, not {}", auth.id.address(), self.remote));
@@ -166,7 +174,10 @@ impl Sa {
             sk_p: &keys.material.sk_pr,
             id: auth.id,
         };
-        signed.verify(&peer.proof, auth.method, auth.data).map_err(str::to_owned)
+        let credential = certificate::resolve(ctx, now, &peer, payloads)?;
+        signed.verify(&credential.proof, auth.method, auth.data)?;
+        self.trust_peer(ctx, now, &credential, payloads);
+        Ok(())
     }
 
     fn refuse_peer(&mut self, ctx: &mut Context, now: Instant, why: String) {
@@ -187,7 +198,7 @@ impl Sa {
         payloads: &[Payload],
     ) {
         let Phase::HalfOpen(half) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
-        let (peer, local) = match self.verify_initiator(ctx, &half, payloads) {
+        let (peer, local, credential) = match self.verify_initiator(ctx, now, &half, payloads) {
             Ok(proven) => proven,
             Err(why) => {
                 tracing::debug!(from = %path.remote, why, "IKE_AUTH refused");
@@ -199,6 +210,7 @@ impl Sa {
         self.local = local;
         self.remote = peer.address;
         self.path = path;
+        self.trust_peer(ctx, now, &credential, payloads);
         let id = Identification::from_address(local);
         let key = ctx.entity(local).map(|entity| entity.signing_key.clone());
         let auth = match (&self.keys, &key) {
@@ -214,12 +226,15 @@ impl Sa {
             _ => None,
         };
         let Some(auth) = auth else { return };
+        let certificate = self.own_certificate(ctx, now, &peer.proof, certificate::is_requested(payloads));
         self.peer.mobike = !self.is_relayed() && find(payloads, nt::MOBIKE_SUPPORTED).is_some();
         self.timers.stop(Timer::HalfOpen);
         self.establish(ctx, now, now);
         let initial_contact = find(payloads, nt::INITIAL_CONTACT).is_some();
         ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact });
-        let mut reply = vec![Payload::IdResponder(id), auth];
+        let mut reply = vec![Payload::IdResponder(id)];
+        reply.extend(certificate);
+        reply.push(auth);
         let nonces = (half.nonce_i.as_slice(), half.nonce_r.as_slice());
         match self.accept_child(ctx, now, payloads, nonces, None) {
             Ok((_, child)) => reply.extend(child),
@@ -235,9 +250,10 @@ impl Sa {
     fn verify_initiator(
         &self,
         ctx: &Context,
+        now: Instant,
         half: &HalfOpen,
         payloads: &[Payload],
-    ) -> Result<(Peer, Ipv6Addr), &'static str> {
+    ) -> Result<(Peer, Ipv6Addr, Credential), String> {
         let auth = AuthPayloads::find(payloads, true).ok_or("no IDi or no AUTH payload")?;
         let address = auth.id.address().ok_or("the identity is not an IPv6 address")?;
         let peer = ctx.config.pad.find(address).ok_or("the identity is not a configured peer")?;
@@ -258,7 +274,8 @@ impl Sa {
             sk_p: &keys.material.sk_pi,
             id: auth.id,
         };
-        signed.verify(&peer.proof, auth.method, auth.data)?;
-        Ok((peer.clone(), local))
+        let credential = certificate::resolve(ctx, now, &peer, payloads)?;
+        signed.verify(&credential.proof, auth.method, auth.data)?;
+        Ok((peer.into_owned(), local, credential))
     }
 }

@@ -38,7 +38,7 @@ impl SignedOctets<'_> {
                 let data = self.with(|parts| psk_auth(psk, parts)).to_vec();
                 Some(Payload::Auth { method: METHOD_PSK, data })
             }
-            Proof::PublicKey(_) => {
+            Proof::PublicKey(_) | Proof::Certificate => {
                 let key = PrivateKey::from_secret(key).ok()?;
                 let mut data = ED25519.to_vec();
                 data.extend_from_slice(&self.with(|parts| key.sign(&parts.concat())));
@@ -64,7 +64,8 @@ impl SignedOctets<'_> {
                 proven.then_some(()).ok_or("the peer's signature does not match the public key listed for it")
             }
             Proof::Psk(_) => Err("the peer is listed with a pre-shared key but proves itself another way"),
-            Proof::PublicKey(_) => Err("the peer is listed with a public key but proves itself another way"),
+            Proof::PublicKey(_) => Err("the peer has to sign with its key but proves itself another way"),
+            Proof::Certificate => Err("the peer's certificate was not looked at"),
         }
     }
 }

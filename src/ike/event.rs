@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
+use crate::policy::certificates::TrustSpan;
 use crate::wire::relay;
 use crate::wire::udp_encap::NON_ESP_MARKER;
 
@@ -106,6 +107,8 @@ pub struct IkeInfo {
     pub rtt: Option<Duration>,
     /// Time since IKE_AUTH.
     pub age: Duration,
+    /// When the certificates that it rests on want it authenticated anew, and when they end it.
+    pub trust: Option<TrustSpan>,
 }
 
 /// Why an attempt to reach a peer failed, in words that can be shown.

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
+use super::certificate;
 use super::context::Context;
 use super::event::{CloseReason, Failure, IkeId};
 use super::inform::find;
@@ -116,6 +117,7 @@ fn traits(payloads: &[Payload], spi_i: u64, spi_r: u64, path: UdpPath) -> PeerTr
         fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
         domicile: domicile.is_some_and(|notify| notify.data.first() == Some(&DOMICILE_VERSION)),
         mobike: false,
+        wants_certificate: certificate::is_requested(payloads),
         nat_local: sees_us.is_some_and(|notify| notify.data != nat::hash(spi_i, spi_r, path.local)),
         nat_remote: source.is_some_and(|hash| hash != nat::hash(spi_i, spi_r, path.remote)),
     }
@@ -139,6 +141,7 @@ fn fresh_sa(id: IkeId, initiator: bool, path: UdpPath, now: Instant, config: &Co
         timers: TimerTable::default(),
         children: std::collections::BTreeMap::new(),
         replaces: None,
+        trust: None,
         heard: now,
         sent: None,
         probed: None,
@@ -315,6 +318,10 @@ pub(super) fn answer(
         Payload::Nonce(nonce_r.clone()),
     ];
     reply.extend(common_notifies(ctx, sa.spi_i, sa.spi_r, path));
+    if !sa.peer.domicile {
+        // One of us shows its certificate unasked, once it knows whom it speaks with.
+        reply.extend(certificate::request(ctx, None));
+    }
     let response = encode_message(clear_header(sa.spi_i, sa.spi_r, flags::RESPONSE), &reply);
     ctx.send(path, std::slice::from_ref(&response));
     sa.window.expected = 1;

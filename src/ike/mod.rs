@@ -6,6 +6,7 @@
 
 mod auth;
 mod auth_data;
+mod certificate;
 mod child;
 pub mod config;
 mod context;

@@ -81,6 +81,7 @@ impl Sa {
             timers: TimerTable::default(),
             children: std::collections::BTreeMap::new(),
             replaces: None,
+            trust: self.trust,
             heard: now,
             sent: self.sent,
             probed: self.probed,

@@ -15,6 +15,7 @@ use super::window::{Outstanding, Task, Want, Window};
 use crate::crypto::prf::IkeKeys;
 use crate::crypto::suite::IkeSuite;
 use crate::dataplane::event::UdpPath;
+use crate::policy::certificates::TrustSpan;
 use crate::wire::ike::{Header, ParseError, Payload, exchange, flags, parse_payloads, payload_type};
 
 /// IPv4 and UDP headers and the non-ESP marker: what the network adds to an IKE message.
@@ -35,6 +36,8 @@ pub(super) struct PeerTraits {
     pub(super) domicile: bool,
     /// MOBIKE_SUPPORTED (RFC 4555), by both.
     pub(super) mobike: bool,
+    /// It asks for a certificate (CERTREQ).
+    pub(super) wants_certificate: bool,
     pub(super) nat_local: bool,
     pub(super) nat_remote: bool,
     /// It was met on the relayed path.
@@ -75,6 +78,8 @@ pub(super) struct Sa {
     pub(super) children: BTreeMap<ChildId, Child>,
     /// The SA that goes when this one is established (reauthentication).
     pub(super) replaces: Option<IkeId>,
+    /// How long the certificates that it rests on, ours and the peer's, may be believed.
+    pub(super) trust: Option<TrustSpan>,
     /// Last authentic sign of life.
     pub(super) heard: Instant,
     /// Last time that we sent ESP.
@@ -136,6 +141,7 @@ impl Sa {
             peer_is_domicile: self.peer.domicile,
             rtt: self.rtt,
             age,
+            trust: self.trust,
         }
     }
 
@@ -388,6 +394,7 @@ impl Sa {
         let grace = if self.initiator { Duration::ZERO } else { lifetimes.reauth / 16 };
         self.timers.set(Timer::Reauth, reauth + grace);
         self.timers.set(Timer::Hard, authenticated + lifetimes.ike_max);
+        self.limit_by_certificates(ctx, now);
         if self.peer.nat_local {
             self.timers.set(Timer::Keepalive, now + lifetimes.nat_keepalive);
         }

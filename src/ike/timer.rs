@@ -58,6 +58,12 @@ impl TimerTable {
         self.0[timer as usize] = Some(at);
     }
 
+    /// Unless it is due before that anyway.
+    pub(super) fn set_earlier(&mut self, timer: Timer, at: Instant) {
+        let slot = &mut self.0[timer as usize];
+        *slot = Some(slot.map_or(at, |before| before.min(at)));
+    }
+
     pub(super) fn stop(&mut self, timer: Timer) {
         self.0[timer as usize] = None;
     }

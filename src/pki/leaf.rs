@@ -43,6 +43,14 @@ pub struct VerifiedLeaf {
     pub serial: Serial,
 }
 
+impl VerifiedLeaf {
+    /// When it was issued, as far as that can be told: homes backdate their leaves.
+    pub const fn issued(&self) -> UnixSeconds {
+        let issued = self.not_before.saturating_add(BACKDATE);
+        if issued < self.not_after { issued } else { self.not_before }
+    }
+}
+
 /// What a certificate claims, before anybody has believed it: for `status`, and for renewal of one's own.
 pub fn read(der: &[u8]) -> Result<VerifiedLeaf, TrustError> {
     if der.len() > MAX_CERTIFICATE {

@@ -1,8 +1,11 @@
 //! Peer Authorization Database (RFC 4301 §4.4.3): which key or PSK proves which permanent address.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
+use super::certificates::Certificates;
 use crate::crypto::secret::Secret;
 
 /// How a peer proves its address.
@@ -12,6 +15,8 @@ pub enum Proof {
     PublicKey([u8; 32]),
     /// A secret that both ends hold (RFC 7296 §2.15).
     Psk(Secret),
+    /// A certificate of the trusted home that owns the address, and the key in it.
+    Certificate,
 }
 
 impl Proof {
@@ -20,7 +25,8 @@ impl Proof {
         match (self, other) {
             (Self::PublicKey(one), Self::PublicKey(two)) => one == two,
             (Self::Psk(one), Self::Psk(two)) => one.expose() == two.expose(),
-            (Self::PublicKey(_), Self::Psk(_)) | (Self::Psk(_), Self::PublicKey(_)) => false,
+            (Self::Certificate, Self::Certificate) => true,
+            (Self::PublicKey(_) | Self::Psk(_) | Self::Certificate, _) => false,
         }
     }
 }
@@ -36,22 +42,38 @@ pub struct Peer {
     pub proof: Proof,
 }
 
-/// All peers, by permanent address.
+/// All peers: the listed ones by permanent address, and whoever has a certificate of a trusted home.
 #[derive(Clone, Debug, Default)]
 pub struct Pad {
     peers: HashMap<Ipv6Addr, Peer>,
+    certificates: Option<Arc<dyn Certificates>>,
 }
 
 impl Pad {
     /// Builds the database; a later entry for the same address replaces an earlier one (the configuration
     /// check refuses duplicates before this point).
     pub fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
-        Self { peers: peers.into_iter().map(|peer| (peer.address, peer)).collect() }
+        Self { peers: peers.into_iter().map(|peer| (peer.address, peer)).collect(), certificates: None }
     }
 
-    /// Who may prove this address, if anybody.
-    pub fn find(&self, address: Ipv6Addr) -> Option<&Peer> {
-        self.peers.get(&address)
+    /// The same with certificates, ours and those of trusted homes.
+    #[must_use]
+    pub fn with_certificates(self, certificates: Arc<dyn Certificates>) -> Self {
+        Self { certificates: Some(certificates), ..self }
+    }
+
+    /// Who may prove this address, if anybody. A peer that is listed proves itself as it is listed there.
+    pub fn find(&self, address: Ipv6Addr) -> Option<Cow<'_, Peer>> {
+        if let Some(listed) = self.peers.get(&address) {
+            return Some(Cow::Borrowed(listed));
+        }
+        let certified = self.certificates.as_ref().is_some_and(|certificates| certificates.accepts(address));
+        certified.then(|| Cow::Owned(Peer { name: address.to_string(), address, proof: Proof::Certificate }))
+    }
+
+    /// Certificates, if this machine has to do with any.
+    pub fn certificates(&self) -> Option<&dyn Certificates> {
+        self.certificates.as_deref()
     }
 }
 

@@ -80,7 +80,7 @@ fn a_wrong_psk_is_refused() {
     let pair = failing(
         |host, config| {
             if host == B {
-                let peer = config.pad.find("2002:c633:6401:1::10".parse().unwrap()).unwrap().clone();
+                let peer = config.pad.find("2002:c633:6401:1::10".parse().unwrap()).unwrap().into_owned();
                 let proof = Proof::Psk(Secret::from(&b"another"[..]));
                 config.pad = Arc::new(Pad::new([Peer { proof, ..peer }]));
             }
@@ -95,7 +95,7 @@ fn a_wrong_key_is_refused_by_either_end() {
     let responder_refuses = failing(
         |host, config| {
             if host == B {
-                let peer = config.pad.find("2002:c633:6401:1::10".parse().unwrap()).unwrap().clone();
+                let peer = config.pad.find("2002:c633:6401:1::10".parse().unwrap()).unwrap().into_owned();
                 config.pad = Arc::new(Pad::new([Peer { proof: Proof::PublicKey([9; 32]), ..peer }]));
             }
         },
@@ -105,7 +105,7 @@ fn a_wrong_key_is_refused_by_either_end() {
     let initiator_refuses = failing(
         |host, config| {
             if host == A {
-                let peer = config.pad.find("2002:c633:6402:1::20".parse().unwrap()).unwrap().clone();
+                let peer = config.pad.find("2002:c633:6402:1::20".parse().unwrap()).unwrap().into_owned();
                 config.pad = Arc::new(Pad::new([Peer { proof: Proof::PublicKey([9; 32]), ..peer }]));
             }
         },

@@ -1,5 +1,6 @@
 //! Two endpoints in one process, on virtual time.
 
+mod certificates;
 mod collisions;
 mod documents;
 mod handshake;

@@ -60,6 +60,9 @@ pub enum Payload {
     Other { payload_type: u8, critical: bool, body: Vec<u8> },
 }
 
+/// Certificate encoding "X.509 Certificate – Signature" (§3.6).
+pub const CERT_X509_SIGNATURE: u8 = 4;
+
 /// One proposal of an SA payload (§3.3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
@@ -172,6 +175,9 @@ pub mod notify_type {
     pub const DOMICILE: u16 = 40960;
     /// A document between two of us, in INFORMATIONAL: join, certificates, revocations (private use).
     pub const DOMICILE_DOCUMENT: u16 = 40961;
+    /// Private status type, in IKE_AUTH: an earlier key of the sender's entity endorses a later one; data are 128
+    /// octets, old key, new key and signature. Several may come, oldest first.
+    pub const KEY_ENDORSEMENT: u16 = 40963;
 }
 
 /// Delete payload body (§3.11).
