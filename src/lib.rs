@@ -1,6 +1,6 @@
 //! **domicile**: permanent IPv6 addresses for users and services, carried end to end in userspace IPsec.
 //!
-//! The folder listing is the architecture; arrows point only downwards in this list read from the bottom:
+//! The folder listing is the architecture, lowest layer first. `scripts/check-layers` holds the code against this table:
 //!
 //! | module | what it is | may use |
 //! |---|---|---|
@@ -13,12 +13,12 @@
 //! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
 //! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy`, `dataplane::event` |
+//! | [`node`] | the only composition of the cores; still sans-IO | everything above |
 //! | [`home`] | a home: registry in SQLite, invitations, names; no network | `addr`, `wire`, `crypto`, `pki`, `api` |
-//! | [`node`] | the only composition of the cores; still sans-IO | all of the above |
-//! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, the interfaces of `dataplane::batch` that it implements |
-//! | [`daemon`] | configuration, event loop, control socket | everything |
-//! | [`cli`] | one file per verb | `api`, `daemon::config`, `addr` |
-//! | [`sim`] | a simulated hostile network on virtual time | `node` and below |
+//! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event` |
+//! | [`daemon`] | configuration, event loop, control socket | everything above |
+//! | [`cli`] | one file per verb | `api`, `addr`, `crypto::identity`, `pki`, `policy::pad`, `home`, `daemon` |
+//! | [`sim`] | a simulated hostile network on virtual time | `node` and everything above it |
 
 pub mod addr;
 pub mod api;
