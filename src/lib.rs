@@ -11,8 +11,9 @@
 //! | [`pki`] | a home's certificates, and the roots, keys and redirects that a node trusts; no I/O | `addr`, `crypto` |
 //! | [`policy`] | the SPD (what is protected) and the PAD (which key proves which address) | `addr`, `wire`, `crypto`, `pki` |
 //! | [`esp`] | one security association: sequence, seal, open, replay | `addr`, `wire`, `crypto` |
-//! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `esp`, `policy`, `wire` |
+//! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `addr`, `esp`, `policy`, `wire` |
 //! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy`, `dataplane::event` |
+//! | [`mobility`] | bindings: the node's side and the home agent's, sans-IO | `addr`, `wire`, `crypto` |
 //! | [`node`] | the only composition of the cores; still sans-IO | everything above |
 //! | [`home`] | a home: registry in SQLite, invitations, names; no network | `addr`, `wire`, `crypto`, `pki`, `api` |
 //! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event` |
@@ -30,6 +31,7 @@ pub mod esp;
 pub mod home;
 pub mod ike;
 pub mod io;
+pub mod mobility;
 pub mod node;
 pub mod pki;
 pub mod policy;
