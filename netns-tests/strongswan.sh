@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # strongswan HOST LOCAL6 LOCAL4 REMOTE6 REMOTE4 AUTH IKE-PROPOSALS ESP-PROPOSALS [connection lines]
-# AUTH is psk or pubkey. Files in $DIR/HOST/; keys are shared with domicile's $DIR/NAME.key and .pub.
+# AUTH is psk or pubkey; CHARON holds more lines for strongswan.conf. Files in $DIR/HOST/; keys are shared with domicile's $DIR/NAME.key and .pub.
 strongswan() {
     local host=$1 l6=$2 l4=$3 r6=$4 r4=$5 auth=$6 ike=$7 esp=$8 lines=${9:-} child_lines=${10:-}
     local dir=$DIR/$host; mkdir -p "$dir/swanctl/"{private,pubkey,x509,x509ca}
@@ -50,7 +50,7 @@ charon {
   install_routes = yes
   make_before_break = yes
   retransmit_timeout = 1.0
-  fragment_size = ${FRAGMENT:-1280}
+  ${CHARON:-}
   plugins {
     kernel-libipsec { load = yes
       allow_peer_ts = yes }
@@ -79,4 +79,8 @@ RUN
 
 # swan HOST COMMAND…: swanctl, the command first.
 swan() { local host=$1; shift; SWANCTL_DIR="$DIR/$host/swanctl" swanctl "$@" --uri "unix://$DIR/$host/charon.vici"; }
+# charon_says HOST PATTERN: how many lines of its log have it.
+charon_says() { grep -cE "$2" "$DIR/$1.log" || true; }
+at_least() { [ "$("${@:2}")" -ge "$1" ]; }
+swan_kill9() { kill -9 "$(cat "$DIR/$1.pid")"; wait "$(cat "$DIR/$1.pid")" 2>/dev/null || true; }
 swan_stop() { kill "$(cat "$DIR/$1.pid")" 2>/dev/null || true; wait "$(cat "$DIR/$1.pid")" 2>/dev/null || true; }
