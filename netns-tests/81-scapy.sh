@@ -1,9 +1,11 @@
 # An independent ESP (scapy) opens our packets, and we open its packets: both AEADs, with and without extended sequence
-# numbers.
+# numbers. Of the extended ones the high half counts: we follow scapy past 2^32, where a packet that was sealed with the
+# wrong high half is refused, as is everything past 2^32 without them. (Ours are opened with a high half of 0: an SA of
+# ours that has sent 2^32 packets takes too long here.)
 two_hosts
 cat >"$DIR/judge.py" <<'PY'
 """judge.py DIR SUITE ESN SPI-A SPI-B: opens what a sent; forges a's next packets to b with sequence numbers ahead."""
-import re, socket, struct, sys
+import re, socket, struct, sys, time
 from scapy.all import IP, UDP, IPv6, ICMPv6EchoRequest, rdpcap, raw
 from scapy.layers.ipsec import ESP, SecurityAssociation
 directory, suite, esn, spi = sys.argv[1], sys.argv[2], sys.argv[3] == "true", int(sys.argv[4], 16)
@@ -27,18 +29,27 @@ for packet in rdpcap(directory + "/wire.pcap"):
         opened += 1
         highest = max(highest, struct.unpack("!I", payload[4:8])[0])
 assert opened >= 3, opened
-sender = association()
 out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-for number in range(1, 6):
-    sender.seq_num = highest + 100 + number
-    inner = IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=4242, seq=number, data=b"from scapy")
-    outer = sender.encrypt(inner)
+def send(sequence, sealed_with_high, identifier):
+    sender = association()
+    inner = IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=identifier, seq=1, data=b"from scapy")
+    outer = sender.encrypt(inner, seq_num=sequence, esn=sealed_with_high)
     body = bytes(outer[ESP])
     udp = struct.pack("!HHHH", 4500, 4500, 8 + len(body), 0) + body
     header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
                          socket.inet_aton("198.51.100.1"), socket.inet_aton("198.51.100.2"))
     out.sendto(header + udp, ("198.51.100.2", 0))
-print(f"scapy opened {opened} of ours and sent 5")
+    time.sleep(0.02)
+for number in range(1, 6):
+    send(highest + 100 + number, 0, 4242)
+# In two leaps: so close to 0 a number near 2^32 would be one from before (RFC 4303 A2.2).
+send(0x7fffffff, 0, 4243)
+send(0xfffffff0, 0, 4243)
+# The low half is 5 now. Sealed as number 5, and as number 2^32 + 5.
+send(5, 0, 4244)
+send(5, 1, 4245)
+send(6, 1, 4245)
+print(f"scapy opened {opened} of ours and sent its own")
 PY
 for suite in aes-256-gcm chacha20-poly1305; do
     for esn in true false; do
@@ -57,9 +68,18 @@ extended_sequence_numbers = $esn"
         told=$(on a "$TESTS/../target/venv/bin/python3" "$DIR/judge.py" "$DIR" $suite $esn "$spi" 2>"$DIR/judge.log") || fail "scapy, $suite, ESN $esn: $(tail -5 "$DIR/judge.log")"
         sleep 0.3
         end_capture "$DIR/inner.pcap"
-        heard=$(tcpdump -nr "$DIR/inner.pcap" 2>/dev/null | grep -c "id 4242") || true
-        [ "$heard" = 5 ] || fail "$suite, ESN $esn: $heard of scapy's 5 packets came out of the tunnel: $(status b .drops)"
-        say "$suite, ESN $esn: $told; all came out of our tunnel"
+        heard() { captured "$DIR/inner.pcap" "ip6[44:2] == $1"; }
+        [ "$(heard 4242)" = 5 ] || fail "$suite, ESN $esn: $(heard 4242) of scapy's 5 packets came out of the tunnel: $(status b .drops)"
+        [ "$(heard 4243)" = 2 ] || fail "$suite, ESN $esn: the packets short of 2^32 did not come out: $(status b .drops)"
+        [ "$(heard 4244)" = 0 ] || fail "$suite, ESN $esn: a packet sealed with the wrong high half came out"
+        if [ $esn = true ]; then
+            [ "$(heard 4245)" = 2 ] || fail "$suite: $(heard 4245) of 2 packets past 2^32 came out: $(status b .drops)"
+            [ "$(status b '.drops | [.integrity, .too_old] | map(. // 0 | tostring) | join(" ")')" = "1 0" ] || fail "$suite: the wrong high half is not an integrity failure: $(status b .drops)"
+        else
+            [ "$(heard 4245)" = 0 ] || fail "$suite: without ESN the numbers went round"
+            [ "$(status b '.drops | [.integrity, .too_old] | map(. // 0 | tostring) | join(" ")')" = "0 3" ] || fail "$suite: what is past 2^32 is not too old: $(status b .drops)"
+        fi
+        say "$suite, ESN $esn: $told; it came out of our tunnel$([ $esn = true ] && echo ", past 2^32 as well")"
         stop a; stop b
     done
 done
