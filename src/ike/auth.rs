@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::auth_data::SignedOctets;
 use super::certificate::{self, Credential};
-use super::child::ChildOffer;
+use super::child_offer::ChildOffer;
 use super::context::{Context, Deferred};
 use super::event::{CloseReason, Failure};
 use super::inform::{error, find, first_error};

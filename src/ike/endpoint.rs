@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -11,21 +11,10 @@ use super::config::Config;
 use super::context::{Context, Deferred};
 use super::event::{ChildId, CloseReason, Event, Failure, IkeId, IkeInfo, Transmit};
 use super::init;
-use super::nat;
 use super::sa::{Phase, Sa};
 use super::timer::Timer;
 use super::window::Want;
 use crate::dataplane::event::UdpPath;
-use crate::wire::ike::{Header, encode_message, exchange, flags, notify_type as nt};
-
-/// Half-open SAs at most, whatever the cookie threshold: each holds two messages and its keys, about 4 KB.
-const MAX_HALF_OPEN: usize = 1024;
-/// Half-open SAs from one address before it has to prove itself with a cookie: a forger cannot shut its owner out.
-const UNPROVEN_PER_SOURCE: usize = 16;
-/// Half-open SAs from one proven address.
-const MAX_HALF_OPEN_PER_SOURCE: usize = 256;
-/// INVALID_IKE_SPI answers a second: they answer anybody.
-const MAX_HINTS: u32 = 20;
 
 /// All IKE SAs of this process. Method families: `handle_*` inputs, commands, `poll_*` outputs. After every input
 /// or command drain `poll_transmit`, then `poll_event`, then arm a timer for `poll_timeout`.
@@ -33,11 +22,11 @@ pub struct Endpoint {
     pub(super) ctx: Context,
     pub(super) sas: BTreeMap<IkeId, Sa>,
     /// Our own SPI of every SA.
-    by_spi: HashMap<u64, IkeId>,
+    pub(super) by_spi: HashMap<u64, IkeId>,
     /// Half-open SAs by their request, for retransmitted ones.
-    half_open: BTreeMap<(SocketAddrV4, u64), IkeId>,
+    pub(super) half_open: BTreeMap<(SocketAddrV4, u64), IkeId>,
     /// Start of the current second of hints, and how many it has seen.
-    hints: (Instant, u32),
+    pub(super) hints: (Instant, u32),
 }
 
 impl Endpoint {
@@ -64,74 +53,6 @@ impl Endpoint {
         for id in doomed {
             self.close(now, id);
         }
-    }
-
-    /// An IKE message arrived (without non-ESP marker).
-    pub fn handle_datagram(&mut self, now: Instant, path: UdpPath, message: &[u8]) {
-        let Ok(header) = Header::parse(message) else { return };
-        let request = header.flags & flags::RESPONSE == 0;
-        if header.exchange == exchange::IKE_SA_INIT && request {
-            if header.responder_spi == 0 && header.initiator_spi != 0 && header.message_id == 0 {
-                self.handle_init_request(now, path, &header, message);
-            }
-            return;
-        }
-        let from_initiator = header.flags & flags::INITIATOR != 0;
-        let (ours, theirs) = if from_initiator {
-            (header.responder_spi, header.initiator_spi)
-        } else {
-            (header.initiator_spi, header.responder_spi)
-        };
-        let id = self.by_spi.get(&ours).copied().filter(|id| {
-            self.sas.get(id).is_some_and(|sa| {
-                let known = if sa.initiator { sa.spi_r } else { sa.spi_i };
-                sa.initiator != from_initiator && (known == theirs || matches!(sa.phase, Phase::InitSent(_)))
-            })
-        });
-        match id {
-            Some(id) => self.with(now, id, |sa, ctx| sa.handle(ctx, now, path, &header, message)),
-            None if request => self.hint_unknown(now, path, &header),
-            None => {}
-        }
-    }
-
-    fn handle_init_request(&mut self, now: Instant, path: UdpPath, header: &Header, message: &[u8]) {
-        let key = (path.remote, header.initiator_spi);
-        if let Some(sa) = self.half_open.get(&key).and_then(|id| self.sas.get(id)) {
-            if let Phase::HalfOpen(half) = &sa.phase
-                && half.request == message
-            {
-                self.ctx.send(path, std::slice::from_ref(&half.response));
-            }
-            return;
-        }
-        let from_here = self.half_open.keys().filter(|(from, _)| from.ip() == path.remote.ip()).count();
-        if self.half_open.len() >= MAX_HALF_OPEN || from_here >= MAX_HALF_OPEN_PER_SOURCE {
-            return;
-        }
-        let crowded =
-            self.half_open.len() >= self.ctx.config.cookie_threshold || from_here >= UNPROVEN_PER_SOURCE;
-        if let Some(sa) = init::answer(&mut self.ctx, now, path, header, message, crowded) {
-            self.half_open.insert(key, sa.id);
-            self.insert(sa);
-        }
-    }
-
-    /// A request for an SA that we do not have: perhaps we restarted. Tell, but not too often (RFC 7296 §2.21.4).
-    fn hint_unknown(&mut self, now: Instant, path: UdpPath, header: &Header) {
-        if now.saturating_duration_since(self.hints.0) >= Duration::from_secs(1) {
-            self.hints = (now, 0);
-        }
-        if self.hints.1 >= MAX_HINTS {
-            return;
-        }
-        self.hints.1 += 1;
-        let answer = Header {
-            flags: flags::RESPONSE | if header.flags & flags::INITIATOR == 0 { flags::INITIATOR } else { 0 },
-            ..*header
-        };
-        let message = encode_message(answer, &[nat::status(nt::INVALID_IKE_SPI, Vec::new())]);
-        self.ctx.send(path, &[message]);
     }
 
     /// Authentic traffic arrived on this inbound SPI for the first time (a rekeyed child may now be sent on).
@@ -435,33 +356,6 @@ impl Endpoint {
         } else {
             self.ctx.close_child(child, spi_in, reason);
         }
-    }
-
-    /// A child or its IKE SA goes: what was sent on it goes through the best of the others from now on. False when
-    /// there is none.
-    fn send_on_best(&mut self, pair: (Ipv6Addr, Ipv6Addr), leaving: Option<IkeId>) -> bool {
-        let candidates = self
-            .sas
-            .values()
-            .filter(|sa| (sa.local, sa.remote) == pair && Some(sa.id) != leaving)
-            .filter_map(|sa| Some((sa, sa.established_since()?)))
-            .flat_map(|(sa, since)| {
-                let stays = !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
-                sa.children
-                    .iter()
-                    .filter(|(_, child)| !child.deleting)
-                    // Rather one that was replaced than one of which the peer may not know yet.
-                    .map(move |(id, child)| {
-                        let rank = (stays, !child.awaits_use, child.replaced_by.is_none());
-                        (rank, since, sa.spi_i, *id, sa.id)
-                    })
-            });
-        let Some((_, _, _, child, id)) = candidates.max() else { return false };
-        if let Some(state) = self.sas.get_mut(&id).and_then(|sa| sa.children.get_mut(&child)) {
-            state.awaits_use = false;
-        }
-        self.ctx.emit(Event::ChildSend(child));
-        true
     }
 }
 

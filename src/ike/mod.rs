@@ -4,10 +4,12 @@
 //! order, after every input. It reads no clock, opens no socket and asks nobody for randomness: `now` and a seed
 //! are passed in.
 
+mod admission;
 mod auth;
 mod auth_data;
 mod certificate;
 mod child;
+mod child_offer;
 pub mod config;
 mod context;
 mod cookie;
@@ -23,6 +25,7 @@ mod mobike;
 mod nat;
 mod proposal;
 mod rekey;
+mod rivals;
 mod sa;
 mod select;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::auth::AuthSent;
-use super::child::Child;
+use super::child_offer::Child;
 use super::context::{Context, Deferred};
 use super::event::{ChildId, CloseReason, Event, IkeId, IkeInfo};
 use super::init::{HalfOpen, InitSent};

@@ -1,0 +1,122 @@
+//! Several IKE SAs between the same two entities: which one stays, and which child is sent on meanwhile.
+
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use super::endpoint::Endpoint;
+use super::event::{CloseReason, Event, IkeId};
+use super::rekey::FALLBACK;
+use super::sa::Sa;
+use super::timer::Timer;
+
+/// A superfluous SA is deleted by its initiator this long after both are up.
+const SUPERSEDED: Duration = Duration::from_secs(3);
+/// An older SA that no rule has dealt with ends after this long.
+const LEFTOVER: Duration = Duration::from_secs(20);
+impl Endpoint {
+    /// An SA was authenticated. Are there others between the same two entities?
+    pub(super) fn established(&mut self, now: Instant, id: IkeId, initial_contact: bool) {
+        let Some(new) = self.sas.get(&id) else { return };
+        let (pair, created, initiator, replaces) =
+            ((new.local, new.remote), new.created, new.initiator, new.replaces);
+        let others: Vec<(IkeId, bool, Instant)> = self
+            .sas
+            .values()
+            .filter(|sa| sa.id != id && (sa.local, sa.remote) == pair)
+            .filter_map(|sa| Some((sa.id, sa.initiator, sa.established_since()?)))
+            .collect();
+        for (other, other_initiator, since) in others {
+            if initial_contact && since < created {
+                // The peer restarted: what it had before is gone (RFC 7296 §2.4).
+                self.remove(now, other, CloseReason::InitialContact);
+                continue;
+            }
+            let simultaneous = created < since && initiator != other_initiator && replaces != Some(other);
+            // Of two that crossed, the one that the lower address started stays.
+            let lower_started_new = initiator == (pair.0 < pair.1);
+            let loser = if simultaneous && !lower_started_new { id } else { other };
+            // Ends may see the order differently. Therefore nobody deletes at once what the other may want to keep: only
+            // an SA of one's own that lost, or the one that the new one was made to replace.
+            let ours = simultaneous && if loser == id { initiator } else { other_initiator };
+            let explicit = replaces == Some(other) || (!simultaneous && initiator);
+            let pause = if ours || explicit { SUPERSEDED } else { FALLBACK };
+            if let Some(sa) = self.sas.get_mut(&loser) {
+                sa.timers.set(Timer::Superseded, now + pause);
+            }
+        }
+        self.send_to_moved_peer(id, pair);
+        self.supersede_older(now, pair);
+    }
+
+    /// The peer answers from another address than before: where we sent to until now nobody is any more, so there is
+    /// no point in waiting until the new child is seen in use.
+    fn send_to_moved_peer(&mut self, id: IkeId, pair: (Ipv6Addr, Ipv6Addr)) {
+        let Some(remote) = self.sas.get(&id).map(|sa| sa.path.remote) else { return };
+        let moved = self.sas.values().any(|sa| {
+            sa.id != id && (sa.local, sa.remote) == pair && sa.is_established() && sa.path.remote != remote
+        });
+        if let Some(sa) = self.sas.get_mut(&id).filter(|_| moved) {
+            let waiting: Vec<u32> =
+                sa.children.values().filter(|child| child.awaits_use).map(|child| child.spi_in).collect();
+            waiting.into_iter().for_each(|spi_in| sa.child_used(&mut self.ctx, spi_in));
+        }
+    }
+
+    /// Ends may disagree for a moment which of two SAs is superfluous; the last one with a child is not.
+    pub(super) fn keep_if_last(&mut self, id: IkeId) {
+        let Some(sa) = self.sas.get(&id).filter(|sa| !sa.children.is_empty()) else { return };
+        let other = self.sas.values().any(|other| {
+            other.id != id
+                && (other.local, other.remote) == (sa.local, sa.remote)
+                && other.is_established()
+                && !other.is_leaving()
+                && !other.children.is_empty()
+        });
+        if let Some(sa) = self.sas.get_mut(&id).filter(|_| !other) {
+            sa.timers.stop(Timer::Superseded);
+        }
+    }
+
+    /// The net below all tie-breaks: whatever was lost or crossed, of several SAs between two entities only the newest
+    /// is still there after a while. One that is about to go anyway supersedes nothing.
+    pub(super) fn supersede_older(&mut self, now: Instant, pair: (Ipv6Addr, Ipv6Addr)) {
+        let ranked = |sa: &Sa| sa.established_since().map(|since| (since, sa.spi_i));
+        let same = |sa: &&Sa| (sa.local, sa.remote) == pair;
+        let stays = |sa: &&Sa| !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
+        let Some(newest) = self.sas.values().filter(same).filter(stays).filter_map(ranked).max() else {
+            return;
+        };
+        for sa in self.sas.values_mut().filter(|sa| (sa.local, sa.remote) == pair) {
+            if ranked(sa).is_some_and(|rank| rank < newest) && !sa.timers.is_set(Timer::Superseded) {
+                sa.timers.set(Timer::Superseded, now + LEFTOVER);
+            }
+        }
+    }
+
+    /// A child or its IKE SA goes: what was sent on it goes through the best of the others from now on. False when
+    /// there is none.
+    pub(super) fn send_on_best(&mut self, pair: (Ipv6Addr, Ipv6Addr), leaving: Option<IkeId>) -> bool {
+        let candidates = self
+            .sas
+            .values()
+            .filter(|sa| (sa.local, sa.remote) == pair && Some(sa.id) != leaving)
+            .filter_map(|sa| Some((sa, sa.established_since()?)))
+            .flat_map(|(sa, since)| {
+                let stays = !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
+                sa.children
+                    .iter()
+                    .filter(|(_, child)| !child.deleting)
+                    // Rather one that was replaced than one of which the peer may not know yet.
+                    .map(move |(id, child)| {
+                        let rank = (stays, !child.awaits_use, child.replaced_by.is_none());
+                        (rank, since, sa.spi_i, *id, sa.id)
+                    })
+            });
+        let Some((_, _, _, child, id)) = candidates.max() else { return false };
+        if let Some(state) = self.sas.get_mut(&id).and_then(|sa| sa.children.get_mut(&child)) {
+            state.awaits_use = false;
+        }
+        self.ctx.emit(Event::ChildSend(child));
+        true
+    }
+}
