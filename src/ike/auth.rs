@@ -85,12 +85,12 @@ impl Sa {
             let by_certificate = matches!(proof, Proof::Certificate);
             payloads.extend(certificate::request(ctx, Some(self.remote)).filter(|_| by_certificate));
         }
-        if self.replaces.is_none() && ctx.contacted.insert((self.local, self.remote)) {
+        if self.replaces.is_none() && !ctx.contacted.contains(&(self.local, self.remote)) {
             payloads.push(nat::status(nt::INITIAL_CONTACT, Vec::new()));
         }
         payloads.push(Payload::IdResponder(Identification::from_address(self.remote)));
         payloads.push(auth);
-        let offer = ChildOffer::new(ctx, self, false);
+        let offer = ChildOffer::new(ctx, self, false, None);
         payloads.extend(offer.payloads(ctx, self, &[]));
         if !self.is_relayed() {
             payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
@@ -122,16 +122,16 @@ impl Sa {
                 Some(kind) => Failure::Notify(kind),
                 None => Failure::Protocol("IKE_AUTH response without AUTH".to_owned()),
             };
-            sent.offer.abandon(ctx);
+            sent.offer.abandon(ctx, self);
             self.end(ctx, CloseReason::Failed(failure));
             return;
         };
         let verdict = self.verify_responder(ctx, now, &sent, &auth, payloads);
         self.path = path;
         if let Err(why) = verdict {
-            sent.offer.abandon(ctx);
-            // The responder believes in this SA: tell it (RFC 7296 §2.21.2).
-            self.phase = Phase::Established { since: now, authenticated: now };
+            sent.offer.abandon(ctx, self);
+            // The responder believes in this SA: tell it (RFC 7296 §2.21.2). To us it is closed: nothing but the answer to
+            // this is of interest any more.
             self.refuse_peer(ctx, now, why);
             return;
         }
@@ -184,9 +184,9 @@ impl Sa {
         let (local, remote) = (self.local, self.remote);
         let failure = Failure::Authentication(why);
         ctx.emit(super::Event::InitiationFailed { local, remote, failure });
-        self.window.want_first(Want::Refuse(nt::AUTHENTICATION_FAILED));
+        let refusal = [error(nt::AUTHENTICATION_FAILED)];
+        self.request(ctx, now, exchange::INFORMATIONAL, &refusal, Task::Refuse);
         self.timers.set(Timer::Hard, now + REFUSED_LIFETIME);
-        self.pump(ctx, now);
     }
 
     /// Responder: the initiator's proof and the first child SA.

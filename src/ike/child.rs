@@ -38,23 +38,18 @@ pub(super) fn nonce(payloads: &[Payload]) -> Option<&[u8]> {
 impl Sa {
     /// Asks for a child SA: a new one, or one in place of `old`.
     pub(super) fn begin_child(&mut self, ctx: &mut Context, now: Instant, old: Option<ChildId>) {
-        let offer = match old {
-            Some(id) => {
-                let Some(child) = self.children.get(&id) else { return };
-                // Until the peer is seen to have the answer that made it, it would say CHILD_SA_NOT_FOUND.
-                let fresh =
-                    child.awaits_use && self.children.values().any(|other| other.replaced_by == Some(id));
-                if child.replaced_by.is_some() || child.deleting || fresh {
-                    return;
-                }
-                let mut offer = ChildOffer::new(ctx, self, ctx.config.child_pfs);
-                // A rekey offers the suite in use first (RFC 7296 §2.8 wants the same or better).
-                let suite = child.suite;
-                offer.suites.sort_by_key(|other| *other != suite);
-                offer
+        // A rekey offers the suite in use first (RFC 7296 §2.8 wants the same or better).
+        let mut first = None;
+        if let Some(id) = old {
+            let Some(child) = self.children.get(&id) else { return };
+            // Until the peer is seen to have the answer that made it, it would say CHILD_SA_NOT_FOUND.
+            let fresh = child.awaits_use && self.children.values().any(|other| other.replaced_by == old);
+            if child.replaced_by.is_some() || child.deleting || fresh {
+                return;
             }
-            None => ChildOffer::new(ctx, self, ctx.config.child_pfs),
-        };
+            first = Some(child.suite);
+        }
+        let offer = ChildOffer::new(ctx, self, ctx.config.child_pfs, first);
         let nonce = ctx.nonce();
         let mut payloads = Vec::new();
         if let Some(child) = old.and_then(|id| self.children.get(&id)) {
@@ -78,8 +73,13 @@ impl Sa {
         task: ChildTask,
         payloads: &[Payload],
     ) {
+        if self.is_leaving() {
+            // The peer has the child now; it goes there with the IKE SA.
+            task.offer.abandon(ctx, self);
+            return;
+        }
         let Some(nonce_r) = nonce(payloads) else {
-            task.offer.abandon(ctx);
+            task.offer.abandon(ctx, self);
             self.child_refused(ctx, now, &task, first_error(payloads));
             return;
         };
@@ -91,8 +91,7 @@ impl Sa {
         let new = match made {
             Ok(new) => new,
             Err(failure) => {
-                tracing::debug!(%failure, "the answer to our child SA cannot be used");
-                self.end(ctx, CloseReason::Failed(failure));
+                self.fail(ctx, now, failure);
                 return;
             }
         };
@@ -185,12 +184,9 @@ impl Sa {
         payloads: &[Payload],
     ) -> Result<Vec<Payload>, u16> {
         // RFC 7296 §2.25.2: not while the IKE SA is being rekeyed or closed by us.
-        let busy = self
-            .window
-            .outstanding
-            .as_ref()
-            .is_some_and(|out| matches!(out.task, Task::RekeyIke(_) | Task::DeleteIke(_) | Task::Refuse));
-        if busy {
+        let rekeying =
+            self.window.outstanding.as_ref().is_some_and(|out| matches!(out.task, Task::RekeyIke(_)));
+        if rekeying || self.is_leaving() {
             return Err(nt::TEMPORARY_FAILURE);
         }
         if self.children.len() >= MAX_CHILDREN {

@@ -38,10 +38,14 @@ pub(super) struct ChildOffer {
 }
 
 impl ChildOffer {
-    pub(super) fn new(ctx: &mut Context, sa: &Sa, pfs: bool) -> Self {
-        let suites = ctx.esp_suites(sa.local, sa.remote);
+    /// `pfs`: with a key exchange. `first`: the suite that a rekey prefers, because it is in use.
+    pub(super) fn new(ctx: &mut Context, sa: &mut Sa, pfs: bool, first: Option<EspSuite>) -> Self {
+        let mut suites = ctx.esp_suites(sa.local, sa.remote);
+        suites.sort_by_key(|suite| Some(*suite) != first);
         let kex = pfs.then(|| KeyPair::generate(&mut ctx.rng));
-        Self { spi_in: ctx.reserve_spi(sa.id), suites, kex }
+        let spi_in = ctx.reserve_spi(sa.id);
+        sa.offered = Some(spi_in);
+        Self { spi_in, suites, kex }
     }
 
     /// SA, then `between` (the nonce), KE, TSi, TSr.
@@ -58,7 +62,8 @@ impl ChildOffer {
     }
 
     /// Nothing came of it.
-    pub(super) fn abandon(&self, ctx: &mut Context) {
+    pub(super) fn abandon(&self, ctx: &mut Context, sa: &mut Sa) {
+        sa.offered = None;
         ctx.inbound.remove(&self.spi_in);
     }
 
@@ -76,8 +81,9 @@ impl ChildOffer {
         loser: Option<bool>,
     ) -> Result<ChildId, Failure> {
         let result = self.try_accept(ctx, now, sa, payloads, old, nonces, loser);
-        if result.is_err() {
-            self.abandon(ctx);
+        match &result {
+            Ok(_) => sa.offered = None,
+            Err(_) => self.abandon(ctx, sa),
         }
         result
     }

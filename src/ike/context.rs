@@ -126,6 +126,11 @@ impl Context {
         duration.mul_f64(1.0 - cut)
     }
 
+    /// A pause between retransmissions, a tenth more or less: many SAs that fell silent together do not speak up together.
+    pub(super) fn swayed(&mut self, pause: Duration) -> Duration {
+        pause.mul_f64(0.9) + self.chance(pause / 5)
+    }
+
     /// A random duration below `limit`.
     pub(super) fn chance(&mut self, limit: Duration) -> Duration {
         limit.mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX))

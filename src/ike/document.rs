@@ -14,11 +14,18 @@ use crate::wire::ike::{Payload, exchange, notify_type as nt};
 
 /// Longest document: two certificates with room to spare, and few enough fragments (RFC 7383).
 pub const MAX_DOCUMENT: usize = 8 << 10;
+/// Documents that wait for the window of one SA.
+const MAX_WAITING: usize = 8;
 
 impl Sa {
-    /// Queues a document; false when the peer is not one of us, the SA is not up or the document too long.
+    /// Queues a document; false when the peer is not one of us, the SA is not up, the document too long or
+    /// too many wait already.
     pub(super) fn tell(&mut self, ctx: &mut Context, now: Instant, document: Vec<u8>) -> bool {
-        let may = self.is_established() && self.peer.domicile && document.len() <= MAX_DOCUMENT;
+        let may = self.is_established()
+            && !self.is_leaving()
+            && self.peer.domicile
+            && document.len() <= MAX_DOCUMENT
+            && self.window.documents() < MAX_WAITING;
         if may {
             self.window.want(Want::Tell(document));
             self.pump(ctx, now);

@@ -50,8 +50,12 @@ impl Endpoint {
             .filter(|sa| sa.remote != Ipv6Addr::UNSPECIFIED && !still_allowed(&old, &self.ctx, sa))
             .map(|sa| sa.id)
             .collect();
+        // Not when the peer has answered, but now.
         for id in doomed {
-            self.close(now, id);
+            self.with(now, id, |sa, ctx| {
+                sa.close_children(ctx, &CloseReason::Local);
+                sa.leave(ctx, now, CloseReason::Local);
+            });
         }
     }
 
@@ -188,16 +192,7 @@ impl Endpoint {
 
     /// Says goodbye (DELETE) and forgets the SA.
     pub fn close(&mut self, now: Instant, ike: IkeId) {
-        self.with(now, ike, |sa, ctx| {
-            if sa.is_established() {
-                // Goodbye does not wait for the window: whatever was asked is of no interest any more.
-                sa.window.outstanding = None;
-                sa.window.forget_wants();
-                sa.begin_delete_ike(ctx, now, CloseReason::Local);
-            } else {
-                sa.end(ctx, CloseReason::Local);
-            }
-        });
+        self.with(now, ike, |sa, ctx| sa.leave(ctx, now, CloseReason::Local));
     }
 
     /// `close` for every SA: what `down` does.
@@ -210,11 +205,7 @@ impl Endpoint {
 
     /// Every established IKE SA.
     pub fn list(&self, now: Instant) -> Vec<IkeInfo> {
-        self.sas
-            .values()
-            .filter(|sa| sa.is_established() && !sa.keys_unproven)
-            .map(|sa| sa.info(now))
-            .collect()
+        self.sas.values().filter(|sa| sa.is_established()).map(|sa| sa.info(now)).collect()
     }
 
     /// Is there an IKE SA between these two that has a child or may still get one?
@@ -306,7 +297,13 @@ impl Endpoint {
                 && sa.remote == remote
                 && matches!(sa.phase, Phase::InitSent(_) | Phase::AuthSent(_))
         });
-        if under_way || self.ctx.config.pad.find(remote).is_none() {
+        if old.is_leaving() || self.ctx.config.pad.find(remote).is_none() {
+            return;
+        }
+        if under_way {
+            if let Some(old) = self.sas.get_mut(&id) {
+                old.reauth_later(&mut self.ctx, now);
+            }
             return;
         }
         let mut sa = init::start(&mut self.ctx, now, local, remote, path);
@@ -318,6 +315,10 @@ impl Endpoint {
         let Some(sa) = self.sas.remove(&id) else { return };
         self.by_spi.remove(&sa.own_spi());
         self.half_open.retain(|_, other| *other != id);
+        if let Some(spi) = sa.offered {
+            self.ctx.inbound.remove(&spi);
+        }
+        self.replacement_failed(now, sa.replaces);
         let gentle = matches!(reason, CloseReason::Replaced | CloseReason::Peer);
         let others = !sa.children.is_empty() && self.send_on_best((sa.local, sa.remote), None);
         for (child, state) in &sa.children {
@@ -346,6 +347,15 @@ impl Endpoint {
             (_, false) => {
                 self.ctx.emit(Event::IkeClosed { id, local: sa.local, remote: sa.remote, reason });
             }
+        }
+    }
+
+    /// An SA that was to replace this one is gone. If this one is still there and nothing else takes its place, it is
+    /// authenticated anew later.
+    fn replacement_failed(&mut self, now: Instant, replaced: Option<IkeId>) {
+        let Some(old) = replaced.and_then(|old| self.sas.get_mut(&old)) else { return };
+        if old.is_established() && !old.is_leaving() && !old.timers.is_set(Timer::Superseded) {
+            old.reauth_later(&mut self.ctx, now);
         }
     }
 

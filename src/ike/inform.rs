@@ -64,7 +64,9 @@ impl Sa {
         self.respond(ctx, path, exchange::INFORMATIONAL, &answer);
         if gone || find(payloads, nt::AUTHENTICATION_FAILED).is_some() {
             self.adopt_collision(ctx, now);
-            self.end(ctx, CloseReason::Peer);
+            // Goodbyes may cross.
+            let reason = self.farewell().cloned().unwrap_or(CloseReason::Peer);
+            self.end(ctx, reason);
             return;
         }
         self.follow_mobike(ctx, now, payloads, path);
@@ -88,13 +90,9 @@ impl Sa {
             .outstanding
             .as_ref()
             .is_some_and(|out| matches!(out.task, Task::DeleteChild(other, ..) if other == id));
-        if crossed {
-            // Our own exchange still completes and closes it.
-            return None;
-        }
         let reason = if child.replaced_by.is_some() { CloseReason::Replaced } else { CloseReason::Peer };
         ctx.deferred.push_back(Deferred::Drain { id: self.id, child: id, spi_in: child.spi_in, reason });
-        Some(child.spi_in)
+        (!crossed).then_some(child.spi_in)
     }
 
     pub(super) fn begin_delete_child(
@@ -113,10 +111,16 @@ impl Sa {
 
     /// The peer confirmed our DELETE.
     pub(super) fn child_deleted(&mut self, ctx: &mut Context, id: ChildId, spi_in: u32, reason: CloseReason) {
+        // The peer's DELETE may have crossed ours and been first.
         if let Some(child) = self.children.remove(&id) {
             ctx.outbound.remove(&child.spi_out);
+            ctx.deferred.push_back(Deferred::Drain { id: self.id, child: id, spi_in, reason });
         }
-        ctx.deferred.push_back(Deferred::Drain { id: self.id, child: id, spi_in, reason });
+    }
+
+    pub(super) fn begin_delete_expired(&mut self, ctx: &mut Context, now: Instant, spi_in: u32) {
+        let delete = Payload::Delete(Delete { protocol: PROTOCOL_ESP, spis: vec![spi_in] });
+        self.request(ctx, now, exchange::INFORMATIONAL, &[delete], Task::DeleteExpired);
     }
 
     pub(super) fn begin_delete_ike(&mut self, ctx: &mut Context, now: Instant, reason: CloseReason) {
@@ -125,10 +129,6 @@ impl Sa {
         }
         let delete = Payload::Delete(Delete { protocol: PROTOCOL_IKE, spis: Vec::new() });
         self.request(ctx, now, exchange::INFORMATIONAL, &[delete], Task::DeleteIke(reason));
-    }
-
-    pub(super) fn begin_refuse(&mut self, ctx: &mut Context, now: Instant, kind: u16) {
-        self.request(ctx, now, exchange::INFORMATIONAL, &[error(kind)], Task::Refuse);
     }
 
     /// Is the peer alive? (RFC 7296 §2.4). Behind a NAT the question also asks what our address looks like

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::certificate;
 use super::context::Context;
-use super::event::{CloseReason, Failure, IkeId};
-use super::inform::find;
+use super::event::{Failure, IkeId};
+use super::inform::{find, first_error};
 use super::message::Protection;
 use super::proposal::{GROUP_X25519, choose_ike, offer_ike};
 use super::sa::{Keys, PeerTraits, Phase, Sa};
@@ -18,7 +18,8 @@ use crate::crypto::prf::{ike_keys, skeyseed};
 use crate::crypto::suite::IkeSuite;
 use crate::dataplane::event::UdpPath;
 use crate::wire::ike::{
-    HEADER_LEN, Header, Payload, Proposal, encode_message, exchange, flags, notify_type as nt, parse_payloads,
+    HEADER_LEN, Header, Payload, Proposal, VERSION, encode_message, exchange, flags, notify_type as nt,
+    parse_payloads,
 };
 
 /// Retransmissions of a handshake message: about half a minute in all.
@@ -27,16 +28,18 @@ pub(super) const HANDSHAKE_TRIES: u32 = 10;
 const HALF_OPEN_LIFETIME: Duration = Duration::from_secs(30);
 /// COOKIE and INVALID_KE_PAYLOAD start the exchange over; more often than this nobody honest does (RFC 7296 §2.6.1).
 const MAX_RESTARTS: u8 = 4;
-/// Version octet of the DOMICILE notify.
-const DOMICILE_VERSION: u8 = 1;
 
 /// What an initiator keeps until the response.
 pub(super) struct InitSent {
     kex: KeyPair,
     nonce: Vec<u8>,
     message: Vec<u8>,
+    /// Drawn once: a request that is sent again with a cookie is otherwise the same (RFC 7296 §2.6).
+    notifies: Vec<Payload>,
     cookie: Option<Vec<u8>>,
     restarts: u8,
+    /// What an answer in clear said against us. Anybody could have written it, so it only explains a timeout.
+    pub(super) refused: Option<Failure>,
 }
 
 /// What a responder keeps until IKE_AUTH.
@@ -83,43 +86,36 @@ impl<'a> InitPayloads<'a> {
     }
 }
 
-/// Notifies that both ends send: NAT detection, fragmentation, Ed25519, and who we are. DOMICILE carries the true
-/// source hash, because NAT_DETECTION_SOURCE_IP deliberately does not.
+/// Notifies that both ends send: NAT detection, fragmentation, Ed25519, and who we are.
 fn common_notifies(ctx: &mut Context, spi_i: u64, spi_r: u64, path: UdpPath) -> Vec<Payload> {
     let mut notifies = nat::payloads(spi_i, spi_r, path.remote, ctx.random()).to_vec();
     notifies.push(nat::status(nt::IKEV2_FRAGMENTATION_SUPPORTED, Vec::new()));
     // Hash algorithm 5, "Identity" (RFC 8420 §2).
     notifies.push(nat::status(nt::SIGNATURE_HASH_ALGORITHMS, vec![0, 5]));
-    let mut data = vec![DOMICILE_VERSION];
-    data.extend_from_slice(&nat::hash(spi_i, spi_r, path.local));
-    notifies.push(nat::status(nt::DOMICILE, data));
+    notifies.push(nat::truth(spi_i, spi_r, path.local));
     notifies
 }
 
 /// What the peer's notifies say of it and of the path.
 fn traits(payloads: &[Payload], spi_i: u64, spi_r: u64, path: UdpPath) -> PeerTraits {
-    let domicile = find(payloads, nt::DOMICILE);
-    let sees_us = find(payloads, nt::NAT_DETECTION_DESTINATION_IP);
-    let calls_itself = domicile.map(|notify| notify.data.get(1..).unwrap_or_default());
-    let foreign_source = find(payloads, nt::NAT_DETECTION_SOURCE_IP).map(|notify| notify.data.as_slice());
-    let source = calls_itself.or(foreign_source);
     if path.relay.is_some() {
         // What the outer addresses are says nothing about the peer; home agents and path control see to NATs.
         return PeerTraits {
             fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
-            domicile: domicile.is_some_and(|notify| notify.data.first() == Some(&DOMICILE_VERSION)),
+            domicile: nat::is_domicile(payloads),
             relayed: true,
             ..PeerTraits::default()
         };
     }
+    let translated = nat::detect(payloads, spi_i, spi_r, path);
     PeerTraits {
         relayed: false,
         fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
-        domicile: domicile.is_some_and(|notify| notify.data.first() == Some(&DOMICILE_VERSION)),
+        domicile: nat::is_domicile(payloads),
         mobike: false,
         wants_certificate: certificate::is_requested(payloads),
-        nat_local: sees_us.is_some_and(|notify| notify.data != nat::hash(spi_i, spi_r, path.local)),
-        nat_remote: source.is_some_and(|hash| hash != nat::hash(spi_i, spi_r, path.remote)),
+        nat_local: translated.ours == Some(true),
+        nat_remote: translated.theirs == Some(true),
     }
 }
 
@@ -140,13 +136,16 @@ fn fresh_sa(id: IkeId, initiator: bool, path: UdpPath, now: Instant, config: &Co
         window: Window::default(),
         timers: TimerTable::default(),
         children: std::collections::BTreeMap::new(),
+        offered: None,
         replaces: None,
         trust: None,
         heard: now,
         sent: None,
         probed: None,
+        moving: None,
         seen_as: None,
         rtt: None,
+        patience: config.lifetimes.retransmit_first,
         known_to_peer: initiator,
         keys_unproven: true,
     }
@@ -160,7 +159,15 @@ pub(super) fn start(ctx: &mut Context, now: Instant, local: Ipv6Addr, remote: Ip
     sa.remote = remote;
     sa.spi_i = ctx.ike_spi();
     let kex = KeyPair::generate(&mut ctx.rng);
-    let init = InitSent { kex, nonce: ctx.nonce(), message: Vec::new(), cookie: None, restarts: 0 };
+    let init = InitSent {
+        kex,
+        nonce: ctx.nonce(),
+        message: Vec::new(),
+        notifies: common_notifies(ctx, sa.spi_i, 0, path),
+        cookie: None,
+        restarts: 0,
+        refused: None,
+    };
     sa.send_init(ctx, now, init);
     sa
 }
@@ -174,19 +181,20 @@ impl Sa {
         payloads.push(Payload::Sa(offer_ike(&ctx.config.ike_suites, None)));
         payloads.push(Payload::KeyExchange { group: GROUP_X25519, data: init.kex.public().to_vec() });
         payloads.push(Payload::Nonce(init.nonce.clone()));
-        payloads.extend(common_notifies(ctx, self.spi_i, 0, self.path));
+        payloads.extend_from_slice(&init.notifies);
         init.message = encode_message(clear_header(self.spi_i, 0, flags::INITIATOR), &payloads);
         let datagrams = vec![init.message.clone()];
         ctx.send(self.path, &datagrams);
         let first = ctx.config.lifetimes.retransmit_first;
-        let mut out = Outstanding::new(now, 0, Task::Init, datagrams, first, HANDSHAKE_TRIES);
+        let mut out = Outstanding::new(ctx, now, 0, Task::Init, datagrams, first, HANDSHAKE_TRIES);
         out.longest = LONGEST_HANDSHAKE;
         self.window.outstanding = Some(out);
         self.window.next_id = 1;
         self.phase = Phase::InitSent(Box::new(init));
     }
 
-    /// The response, or a refusal; not authenticated, so whatever does not fit is ignored while we go on trying
+    /// The response, or a refusal. Nothing of it is authenticated, so a refusal ends nothing: only what this document's
+    /// RFC gives an answer to, a cookie, is acted on, and whatever else does not fit is ignored while we go on trying
     /// (RFC 7296 §2.21.1).
     pub(super) fn handle_init_response(
         &mut self,
@@ -203,14 +211,8 @@ impl Sa {
             self.restart_init(ctx, now, Some(cookie.data.clone()));
             return;
         }
-        if find(&payloads, nt::NO_PROPOSAL_CHOSEN).is_some() {
-            self.end(ctx, CloseReason::Failed(Failure::NoProposalChosen));
-            return;
-        }
-        if let Some(wanted) = find(&payloads, nt::INVALID_KE_PAYLOAD) {
-            if wanted.data != GROUP_X25519.to_be_bytes() {
-                self.end(ctx, CloseReason::Failed(Failure::NoProposalChosen));
-            }
+        if let Some(kind) = first_error(&payloads) {
+            self.refused_in_clear(kind);
             return;
         }
         let Some(init) = InitPayloads::find(&payloads) else { return };
@@ -236,6 +238,16 @@ impl Sa {
         self.send_auth(ctx, now, sent.message, sent.nonce, message.to_vec(), init.nonce.to_vec());
     }
 
+    fn refused_in_clear(&mut self, kind: u16) {
+        if let Phase::InitSent(sent) = &mut self.phase {
+            sent.refused = Some(match kind {
+                // X25519 is all that we speak, whatever other group the peer asks for.
+                nt::NO_PROPOSAL_CHOSEN | nt::INVALID_KE_PAYLOAD => Failure::NoProposalChosen,
+                other => Failure::Notify(other),
+            });
+        }
+    }
+
     fn restart_init(&mut self, ctx: &mut Context, now: Instant, cookie: Option<Vec<u8>>) {
         let Phase::InitSent(mut init) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
         if init.restarts >= MAX_RESTARTS
@@ -255,7 +267,7 @@ fn clear_header(spi_i: u64, spi_r: u64, flags: u8) -> Header {
         initiator_spi: spi_i,
         responder_spi: spi_r,
         next_payload: 0,
-        version: 0x20,
+        version: VERSION,
         exchange: exchange::IKE_SA_INIT,
         flags,
         message_id: 0,
@@ -270,18 +282,17 @@ pub(super) fn answer(
     now: Instant,
     path: UdpPath,
     header: &Header,
-    message: &[u8],
+    (message, payloads): (&[u8], &[Payload]),
     crowded: bool,
 ) -> Option<Sa> {
-    let payloads = parse_payloads(header.next_payload, message.get(HEADER_LEN..)?).ok()?;
-    let init = InitPayloads::find(&payloads)?;
+    let init = InitPayloads::find(payloads)?;
     let refuse = |ctx: &mut Context, kind: u16, data: Vec<u8>| {
         let header = clear_header(header.initiator_spi, 0, flags::RESPONSE);
         ctx.send(path, &[encode_message(header, &[nat::status(kind, data)])]);
     };
     ctx.rotate_cookies(now);
     if crowded {
-        let given = find(&payloads, nt::COOKIE).map(|notify| notify.data.as_slice());
+        let given = find(payloads, nt::COOKIE).map(|notify| notify.data.as_slice());
         let proven = given
             .is_some_and(|cookie| ctx.cookies.accepts(cookie, init.nonce, path.remote, header.initiator_spi));
         if !proven {
@@ -306,7 +317,7 @@ pub(super) fn answer(
     sa.spi_i = header.initiator_spi;
     sa.spi_r = ctx.ike_spi();
     sa.suite = choice.suite;
-    sa.peer = traits(&payloads, sa.spi_i, 0, path);
+    sa.peer = traits(payloads, sa.spi_i, 0, path);
     let seed = skeyseed(init.nonce, &nonce_r, &shared);
     let material = ike_keys(choice.suite, &seed, init.nonce, &nonce_r, sa.spi_i, sa.spi_r).ok()?;
     let protection = Protection::new(choice.suite, &material, false)?;

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 
 use super::context::{Context, Deferred};
 use super::endpoint::Endpoint;
-use super::event::{ChildId, CloseReason, Event, Failure, IkeId};
+use super::event::{ChildId, CloseReason, Failure, IkeId};
 use super::sa::{Phase, Sa};
-use super::timer::Timer;
+use super::timer::{Timer, TimerTable};
 use super::window::{Task, Want};
 
 /// A child SA whose rekey has not happened is asked for again after this long.
 const REKEY_AGAIN: Duration = Duration::from_secs(10);
+/// A goodbye that nobody answers is over after this long.
+const GOODBYE: Duration = Duration::from_secs(10);
+/// A failed reauthentication is tried again after a 32nd of its interval, but not sooner nor later than this.
+const REAUTH_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
 impl Endpoint {
     /// Time passed. Harmless when early.
@@ -64,6 +68,8 @@ impl Sa {
                     ctx.deferred.push_back(Deferred::Remove { id: self.id, reason: CloseReason::Expired })
                 }
                 Timer::Rekey => self.window.want(Want::RekeyIke),
+                // Another SA is about to take this one's place; should that fail, it is still time.
+                Timer::Reauth if self.timers.is_set(Timer::Superseded) => self.reauth_later(ctx, now),
                 Timer::Reauth => ctx.deferred.push_back(Deferred::Replace { id: self.id, path: self.path }),
                 Timer::Hard => self.expire(ctx, now),
                 Timer::Liveness => self.check_liveness(ctx, now),
@@ -78,15 +84,59 @@ impl Sa {
         self.pump(ctx, now);
     }
 
-    /// The hard end: nothing may extend it.
+    /// The hard end: nothing may extend it. What is left is to tell the peer, and that has an end, too.
     fn expire(&mut self, ctx: &mut Context, now: Instant) {
-        if self.is_established() {
-            self.window.outstanding = None;
-            self.begin_delete_ike(ctx, now, CloseReason::Expired);
-            let path = self.path;
-            tracing::debug!(%path.remote, "IKE SA expired");
+        if let Some(reason) = self.farewell().cloned() {
+            self.end(ctx, reason);
+            return;
         }
-        self.end(ctx, CloseReason::Expired);
+        tracing::debug!(remote = %self.path.remote, "IKE SA expired");
+        self.close_children(ctx, &CloseReason::Expired);
+        self.leave(ctx, now, CloseReason::Expired);
+    }
+
+    /// Says goodbye and ends, soon. The DELETE waits for the window (RFC 7296 §2.3), but whatever is under way there is
+    /// hurried, and its outcome is of no interest any more.
+    pub(super) fn leave(&mut self, ctx: &mut Context, now: Instant, reason: CloseReason) {
+        if !self.is_established() {
+            self.end(ctx, reason);
+            return;
+        }
+        self.window.forget_wants();
+        self.timers = TimerTable::default();
+        self.timers.set(Timer::Hard, now + GOODBYE);
+        if self.farewell().is_none() {
+            self.window.want(Want::DeleteIke(reason));
+        }
+        if let Some(out) = &mut self.window.outstanding {
+            out.hurry(now, self.patience);
+        }
+        self.pump(ctx, now);
+    }
+
+    /// The peer broke the protocol in a way that leaves nothing to go on with.
+    pub(super) fn fail(&mut self, ctx: &mut Context, now: Instant, failure: Failure) {
+        tracing::warn!(peer = %self.remote, %failure, "the IKE SA is closed");
+        let reason = CloseReason::Failed(failure);
+        self.close_children(ctx, &reason);
+        self.leave(ctx, now, reason);
+    }
+
+    /// No child goes on.
+    pub(super) fn close_children(&mut self, ctx: &mut Context, reason: &CloseReason) {
+        for (id, child) in std::mem::take(&mut self.children) {
+            ctx.outbound.remove(&child.spi_out);
+            ctx.close_child(id, child.spi_in, reason.clone());
+        }
+    }
+
+    /// Authentication anew came to nothing: there is time for some more attempts until the hard end.
+    pub(super) fn reauth_later(&mut self, ctx: &mut Context, now: Instant) {
+        // Certificates may end it long before.
+        let left = self.timers.get(Timer::Hard).map(|end| end.saturating_duration_since(now) / 4);
+        let usual = ctx.config.lifetimes.reauth / 32;
+        let pause = left.map_or(usual, |left| left.min(usual)).clamp(REAUTH_AGAIN.0, REAUTH_AGAIN.1);
+        self.timers.set(Timer::Reauth, now + ctx.swayed(pause));
     }
 
     fn age_children(&mut self, ctx: &mut Context, now: Instant) {
@@ -97,11 +147,11 @@ impl Sa {
                 continue;
             }
             if child.hard_at <= now {
-                child.deleting = true;
-                let spi_in = child.spi_in;
-                ctx.emit(Event::ChildClosed { id, reason: CloseReason::Expired });
-                ctx.inbound.remove(&spi_in);
-                self.window.want_first(Want::DeleteChild(id, CloseReason::Expired));
+                let (spi_in, spi_out) = (child.spi_in, child.spi_out);
+                self.children.remove(&id);
+                ctx.outbound.remove(&spi_out);
+                ctx.close_child(id, spi_in, CloseReason::Expired);
+                self.window.want_first(Want::DeleteExpired(spi_in));
             } else if child.rekey_at <= now {
                 child.rekey_at = now + REKEY_AGAIN;
                 self.window.want(Want::RekeyChild(id));
@@ -111,7 +161,7 @@ impl Sa {
 
     fn retransmit(&mut self, ctx: &mut Context, now: Instant) {
         let Some(out) = self.window.outstanding.as_mut().filter(|out| out.next <= now) else { return };
-        if out.again(now) {
+        if out.again(ctx, now) {
             let path = match &out.task {
                 // Every second time on the old path, in case that one still lives.
                 Task::Probe { path, .. } if out.sent % 2 == 1 => *path,
@@ -121,16 +171,14 @@ impl Sa {
             return;
         }
         let tries = out.sent;
-        let Some(out) = self.window.outstanding.take() else { return };
-        if let Task::RekeyIke(_) = &out.task {
-            self.window.outstanding = Some(out);
-            self.adopt_collision(ctx, now);
-        }
-        let reason = match self.phase {
-            Phase::InitSent(_) | Phase::AuthSent(_) => {
-                CloseReason::Failed(Failure::Timeout { remote: self.path.remote, tries })
+        self.adopt_collision(ctx, now);
+        let timeout = Failure::Timeout { remote: self.path.remote, tries };
+        let reason = match &self.phase {
+            Phase::InitSent(sent) => CloseReason::Failed(sent.refused.clone().unwrap_or(timeout)),
+            Phase::AuthSent(_) => CloseReason::Failed(timeout),
+            Phase::HalfOpen(_) | Phase::Established { .. } | Phase::Closed => {
+                self.farewell().cloned().unwrap_or(CloseReason::DeadPeer)
             }
-            Phase::HalfOpen(_) | Phase::Established { .. } | Phase::Closed => CloseReason::DeadPeer,
         };
         self.end(ctx, reason);
     }

@@ -97,6 +97,9 @@ impl Sa {
     pub(super) fn begin_update(&mut self, ctx: &mut Context, now: Instant) {
         let mut payloads = vec![nat::status(nt::UPDATE_SA_ADDRESSES, Vec::new())];
         payloads.extend(nat::payloads(self.spi_i, self.spi_r, self.path.remote, ctx.random()));
+        if self.peer.domicile {
+            payloads.push(nat::truth(self.spi_i, self.spi_r, self.path.local));
+        }
         self.request(ctx, now, exchange::INFORMATIONAL, &payloads, Task::UpdateAddresses);
     }
 
@@ -114,6 +117,9 @@ impl Sa {
             let source = nat::hash(self.spi_i, self.spi_r, path.local).map(|octet| !octet);
             answer.push(nat::status(nt::NAT_DETECTION_SOURCE_IP, source.to_vec()));
             answer.push(nat::status(nt::NAT_DETECTION_DESTINATION_IP, destination.to_vec()));
+            if self.peer.domicile {
+                answer.push(nat::truth(self.spi_i, self.spi_r, path.local));
+            }
         }
         answer
     }
@@ -127,8 +133,15 @@ impl Sa {
         path: UdpPath,
     ) {
         let moves = find(payloads, nt::UPDATE_SA_ADDRESSES).is_some() && self.peer.mobike && !self.initiator;
-        if moves && path != self.path {
-            self.window.want_first(Want::Probe(path));
+        if !moves || self.is_leaving() {
+            return;
+        }
+        let translated = nat::detect(payloads, self.spi_i, self.spi_r, path);
+        if path == self.path {
+            self.set_translated(ctx, now, translated);
+        } else {
+            self.moving = Some((path, translated));
+            self.window.want_probe(path);
             self.pump(ctx, now);
         }
     }
@@ -139,10 +152,10 @@ impl Sa {
             return;
         }
         let recent = self.probed.is_some_and(|at| now < at + PROBE_PAUSE);
-        if !self.is_established() || path == self.path || recent {
+        if !self.is_established() || self.is_leaving() || path == self.path || recent {
             return;
         }
-        self.window.want_first(Want::Probe(path));
+        self.window.want_probe(path);
         self.pump(ctx, now);
     }
 
@@ -160,6 +173,7 @@ impl Sa {
     pub(super) fn handle_probe_answer(
         &mut self,
         ctx: &mut Context,
+        now: Instant,
         path: UdpPath,
         probed: UdpPath,
         cookie: &[u8],
@@ -170,15 +184,43 @@ impl Sa {
             || !self.peer.mobike;
         if proven && path.remote == probed.remote {
             self.move_to(ctx, probed);
+            if let Some((_, translated)) = self.moving.take().filter(|(path, _)| *path == probed) {
+                self.set_translated(ctx, now, translated);
+            }
         }
     }
 
-    /// How the peer sees us now; a change means that our NAT's mapping changed (RFC 4555 §3.8).
-    pub(super) fn handle_nat_answer(&mut self, payloads: &[Payload]) {
+    /// How the peer sees us now (RFC 4555 §3.8). `asked`: that was the question; a change means that our NAT's mapping
+    /// changed, which the peer has to follow. Otherwise it is the answer to our move, after which a change is no news.
+    pub(super) fn handle_nat_answer(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        payloads: &[Payload],
+        asked: bool,
+    ) {
         let Some(seen) = find(payloads, nt::NAT_DETECTION_DESTINATION_IP) else { return };
         let before = self.seen_as.replace(seen.data.clone());
-        if before.is_some_and(|before| before != seen.data) && self.peer.mobike && self.initiator {
+        if asked && before.is_some_and(|before| before != seen.data) && self.peer.mobike && self.initiator {
             self.window.want_first(Want::UpdateAddresses);
+        }
+        self.set_translated(ctx, now, nat::detect(payloads, self.spi_i, self.spi_r, path));
+    }
+
+    /// The path changed, and with it which NATs it crosses.
+    fn set_translated(&mut self, ctx: &Context, now: Instant, translated: nat::Translated) {
+        self.peer.nat_local = translated.ours.unwrap_or(self.peer.nat_local);
+        self.peer.nat_remote = translated.theirs.unwrap_or(self.peer.nat_remote);
+        self.arm_keepalive(ctx, now);
+    }
+
+    /// Only whoever is behind a NAT has a mapping to keep open (RFC 3948 §4).
+    pub(super) fn arm_keepalive(&mut self, ctx: &Context, now: Instant) {
+        if !self.peer.nat_local {
+            self.timers.stop(Timer::Keepalive);
+        } else if !self.timers.is_set(Timer::Keepalive) {
+            self.timers.set(Timer::Keepalive, now + ctx.config.lifetimes.nat_keepalive);
         }
     }
 

@@ -80,13 +80,16 @@ impl Sa {
             window: Window::default(),
             timers: TimerTable::default(),
             children: std::collections::BTreeMap::new(),
+            offered: None,
             replaces: None,
             trust: self.trust,
             heard: now,
             sent: self.sent,
             probed: self.probed,
+            moving: self.moving,
             seen_as: None,
             rtt: self.rtt,
+            patience: self.patience,
             known_to_peer: initiator,
             keys_unproven: false,
         })
@@ -112,13 +115,17 @@ impl Sa {
         // The old SA does nothing more but end: what waited for its window goes to the heir.
         for want in self.window.take_wants() {
             match want {
-                Want::Child | Want::RekeyChild(_) | Want::DeleteChild(..) | Want::Probe(_) => {
-                    heir.window.want(want)
-                }
+                Want::Child
+                | Want::RekeyChild(_)
+                | Want::DeleteChild(..)
+                | Want::DeleteExpired(_)
+                | Want::Probe(_) => heir.window.want(want),
                 Want::UpdateAddresses => heir.window.want_first(want),
                 Want::Tell(_) => heir.window.want(want),
                 Want::RekeyIke | Want::Liveness => {}
-                Want::DeleteIke(_) | Want::Refuse(_) => self.window.want(want),
+                Want::DeleteIke(CloseReason::Replaced) => self.window.want(want),
+                // Whoever was to end everything meant this, too.
+                Want::DeleteIke(reason) => heir.leave(ctx, now, reason),
             }
         }
         self.timers.stop(Timer::Retry);
@@ -166,10 +173,12 @@ impl Sa {
         payloads: &[Payload],
     ) -> Result<Vec<Payload>, u16> {
         // RFC 7296 §2.25.2: not while a child exchange of ours is open, nor while we close the SA.
-        let busy = self.window.outstanding.as_ref().is_some_and(|out| {
-            matches!(out.task, Task::Child(_) | Task::DeleteChild(..) | Task::DeleteIke(_) | Task::Refuse)
-        });
-        if busy || self.timers.is_set(Timer::Superseded) {
+        let busy = self
+            .window
+            .outstanding
+            .as_ref()
+            .is_some_and(|out| matches!(out.task, Task::Child(_) | Task::DeleteChild(..)));
+        if busy || self.is_leaving() || self.timers.is_set(Timer::Superseded) {
             return Err(nt::TEMPORARY_FAILURE);
         }
         let proposals = payloads

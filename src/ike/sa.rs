@@ -8,15 +8,17 @@ use super::auth::AuthSent;
 use super::child_offer::Child;
 use super::context::{Context, Deferred};
 use super::event::{ChildId, CloseReason, Event, IkeId, IkeInfo};
+use super::fragment::{MAX_MESSAGE, UNPROVEN};
 use super::init::{HalfOpen, InitSent};
 use super::message::{Opened, Protection};
+use super::nat::Translated;
 use super::timer::{Timer, TimerTable};
 use super::window::{Outstanding, Task, Want, Window};
 use crate::crypto::prf::IkeKeys;
 use crate::crypto::suite::IkeSuite;
 use crate::dataplane::event::UdpPath;
 use crate::policy::certificates::TrustSpan;
-use crate::wire::ike::{Header, ParseError, Payload, exchange, flags, parse_payloads, payload_type};
+use crate::wire::ike::{Header, ParseError, Payload, VERSION, exchange, flags, parse_payloads, payload_type};
 
 /// IPv4 and UDP headers and the non-ESP marker: what the network adds to an IKE message.
 const ENCAPSULATION: usize = 20 + 8 + 4;
@@ -76,6 +78,8 @@ pub(super) struct Sa {
     pub(super) window: Window,
     pub(super) timers: TimerTable,
     pub(super) children: BTreeMap<ChildId, Child>,
+    /// SPI that an open offer of a child SA reserves: at most one, as the window is one.
+    pub(super) offered: Option<u32>,
     /// The SA that goes when this one is established (reauthentication).
     pub(super) replaces: Option<IkeId>,
     /// How long the certificates that it rests on, ours and the peer's, may be believed.
@@ -86,9 +90,13 @@ pub(super) struct Sa {
     pub(super) sent: Option<Instant>,
     /// Last probe of another address.
     pub(super) probed: Option<Instant>,
+    /// Where the peer says that it moved (RFC 4555 §3.5), until a probe proves it.
+    pub(super) moving: Option<(UdpPath, Translated)>,
     /// NAT_DETECTION_DESTINATION_IP as the peer last computed it of us.
     pub(super) seen_as: Option<Vec<u8>>,
     pub(super) rtt: Option<Duration>,
+    /// An answer takes no longer than this, as far as we have seen.
+    pub(super) patience: Duration,
     /// The peer certainly has this SA: we are its initiator, or a message came under its keys.
     pub(super) known_to_peer: bool,
     /// The peer has not proven itself yet.
@@ -101,11 +109,24 @@ impl Sa {
         matches!(self.phase, Phase::Established { .. })
     }
 
+    /// We are the responder, and the initiator has not proven itself yet.
+    pub(super) fn is_half_open(&self) -> bool {
+        matches!(self.phase, Phase::HalfOpen(_))
+    }
+
     /// Its goodbye is under way or waits for the window.
     pub(super) fn is_leaving(&self) -> bool {
-        let goodbye = |task: &Task| matches!(task, Task::DeleteIke(_) | Task::Refuse);
-        self.window.outstanding.as_ref().is_some_and(|out| goodbye(&out.task))
-            || self.window.wants(|want| matches!(want, Want::DeleteIke(_) | Want::Refuse(_)))
+        let refusing = self.window.outstanding.as_ref().is_some_and(|out| matches!(out.task, Task::Refuse));
+        refusing || self.farewell().is_some()
+    }
+
+    /// Why it says goodbye, if it does.
+    pub(super) fn farewell(&self) -> Option<&CloseReason> {
+        let under_way = self.window.outstanding.as_ref().and_then(|out| match &out.task {
+            Task::DeleteIke(reason) => Some(reason),
+            _ => None,
+        });
+        under_way.or_else(|| self.window.goodbye())
     }
 
     /// Since when.
@@ -151,7 +172,7 @@ impl Sa {
             initiator_spi: self.spi_i,
             responder_spi: self.spi_r,
             next_payload: payload_type::NONE,
-            version: 0x20,
+            version: VERSION,
             exchange,
             flags: role | if response { flags::RESPONSE } else { 0 },
             message_id,
@@ -186,6 +207,7 @@ impl Sa {
             | Task::Child(_)
             | Task::RekeyIke(_)
             | Task::DeleteChild(..)
+            | Task::DeleteExpired
             | Task::DeleteIke(_)
             | Task::Liveness
             | Task::UpdateAddresses
@@ -195,7 +217,7 @@ impl Sa {
         ctx.send(path, &datagrams);
         let first = lifetimes.retransmit_first;
         self.window.outstanding =
-            Some(Outstanding::new(now, id, task, datagrams, first, lifetimes.retransmit_tries));
+            Some(Outstanding::new(ctx, now, id, task, datagrams, first, lifetimes.retransmit_tries));
     }
 
     /// Answers the request under way and remembers the answer.
@@ -234,19 +256,26 @@ impl Sa {
         if !response && !self.is_next_request(ctx, path, header, &opened) {
             return;
         }
+        if !response && matches!(self.phase, Phase::Closed) {
+            return;
+        }
         // Only what is fresh is a sign of life (RFC 7296 §2.4): anybody can send an old message again.
         self.heard(now);
         let (first, chain) = match opened {
             Opened::Whole(first, chain) => (first, chain),
-            Opened::Part(part) => match self.window.reassembly.add((header.message_id, response), part) {
-                Some(whole) => whole,
-                None => return,
-            },
+            Opened::Part(part) => {
+                let limit = if self.is_half_open() { UNPROVEN } else { MAX_MESSAGE };
+                let direction = if response { &mut self.window.responses } else { &mut self.window.requests };
+                match direction.add(header.message_id, part, limit) {
+                    Some(whole) => whole,
+                    None => return,
+                }
+            }
         };
         match parse_payloads(first, &chain) {
             Ok(payloads) if response => self.handle_response(ctx, now, path, &payloads),
             Ok(payloads) => self.handle_request(ctx, now, path, header.exchange, &payloads),
-            Err(error) => self.handle_malformed(ctx, path, header, error),
+            Err(error) => self.handle_malformed(ctx, now, path, header, error),
         }
         self.pump(ctx, now);
     }
@@ -282,6 +311,10 @@ impl Sa {
         exchange: u8,
         payloads: &[Payload],
     ) {
+        // Whoever has not proven itself may do one thing: prove itself.
+        if self.keys_unproven && !self.is_half_open() {
+            return;
+        }
         match (&self.phase, exchange) {
             (Phase::HalfOpen(_), exchange::IKE_AUTH) => self.handle_auth_request(ctx, now, path, payloads),
             (Phase::Established { .. }, exchange::CREATE_CHILD_SA) => {
@@ -305,8 +338,10 @@ impl Sa {
 
     fn handle_response(&mut self, ctx: &mut Context, now: Instant, path: UdpPath, payloads: &[Payload]) {
         let Some(done) = self.window.outstanding.take() else { return };
+        let sample = now.saturating_duration_since(done.first_sent);
+        self.patience = sample.max(self.patience * 7 / 8);
+        // After a retransmission nobody knows which of the requests was answered (Karn's rule).
         if done.sent == 1 {
-            let sample = now.saturating_duration_since(done.first_sent);
             self.rtt = Some(self.rtt.map_or(sample, |old| (old * 7 + sample) / 8));
         }
         match done.task {
@@ -317,21 +352,30 @@ impl Sa {
             Task::RekeyIke(task) => self.handle_rekey_response(ctx, now, *task, payloads),
             Task::DeleteChild(id, spi_in, reason) => self.child_deleted(ctx, id, spi_in, reason),
             Task::DeleteIke(reason) => self.end(ctx, reason),
-            Task::Liveness | Task::UpdateAddresses => self.handle_nat_answer(payloads),
+            Task::Liveness => self.handle_nat_answer(ctx, now, path, payloads, true),
+            Task::UpdateAddresses => self.handle_nat_answer(ctx, now, path, payloads, false),
             Task::Probe { path: probed, cookie } => {
-                self.handle_probe_answer(ctx, path, probed, &cookie, payloads)
+                self.handle_probe_answer(ctx, now, path, probed, &cookie, payloads)
             }
             Task::Tell => {}
+            Task::DeleteExpired => {}
             Task::Refuse => self.end(ctx, CloseReason::Local),
         }
     }
 
     /// Authentic, but not what the RFC allows: the peer is told; a syntax error ends the SA (RFC 7296 §2.21.3).
-    fn handle_malformed(&mut self, ctx: &mut Context, path: UdpPath, header: &Header, error: ParseError) {
+    fn handle_malformed(
+        &mut self,
+        ctx: &mut Context,
+        now: Instant,
+        path: UdpPath,
+        header: &Header,
+        error: ParseError,
+    ) {
         tracing::debug!(%error, remote = %self.remote, "malformed IKE message from an authenticated peer");
         if header.flags & flags::RESPONSE != 0 {
             self.window.outstanding = None;
-            self.end(ctx, CloseReason::Failed(super::Failure::Protocol(error.to_string())));
+            self.fail(ctx, now, super::Failure::Protocol(error.to_string()));
             return;
         }
         let (kind, data) = error.notify();
@@ -352,7 +396,7 @@ impl Sa {
             super::inform::find(&payloads, crate::wire::ike::notify_type::INVALID_IKE_SPI).is_some()
         });
         if let Some(out) = self.window.outstanding.as_mut().filter(|_| hint) {
-            out.hurry(now);
+            out.hurry(now, self.patience);
         }
     }
 
@@ -370,7 +414,7 @@ impl Sa {
                 Want::Probe(path) => self.begin_probe(ctx, now, path),
                 Want::UpdateAddresses => self.begin_update(ctx, now),
                 Want::Tell(document) => self.begin_tell(ctx, now, document),
-                Want::Refuse(kind) => self.begin_refuse(ctx, now, kind),
+                Want::DeleteExpired(spi_in) => self.begin_delete_expired(ctx, now, spi_in),
             }
         }
     }
@@ -395,11 +439,10 @@ impl Sa {
         self.timers.set(Timer::Reauth, reauth + grace);
         self.timers.set(Timer::Hard, authenticated + lifetimes.ike_max);
         self.limit_by_certificates(ctx, now);
-        if self.peer.nat_local {
-            self.timers.set(Timer::Keepalive, now + lifetimes.nat_keepalive);
-        }
+        self.arm_keepalive(ctx, now);
         self.heard = now;
         self.keys_unproven = false;
+        ctx.contacted.insert((self.local, self.remote));
         if ctx.config.keylog
             && let Some(keys) = &self.keys
         {

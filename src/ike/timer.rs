@@ -68,6 +68,10 @@ impl TimerTable {
         self.0[timer as usize] = None;
     }
 
+    pub(super) fn get(&self, timer: Timer) -> Option<Instant> {
+        self.0[timer as usize]
+    }
+
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
     }

@@ -1,9 +1,11 @@
 //! Message IDs, retransmission and the response cache (RFC 7296 §2.1 – §2.3): a window of one in each direction.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one kind of exchange is told from all others")]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::child::ChildTask;
+use super::context::Context;
 use super::event::{ChildId, CloseReason};
 use super::fragment::Reassembly;
 use super::rekey::RekeyTask;
@@ -15,8 +17,9 @@ const BACKOFF_TENTHS: u32 = 18;
 const LONGEST: Duration = Duration::from_secs(10);
 /// Longest pause while a peer is not known to be there: it may start any moment.
 pub(super) const LONGEST_HANDSHAKE: Duration = Duration::from_secs(4);
-/// Requests of our own that wait for the window.
-const MAX_QUEUE: usize = 16;
+/// Requests of our own that wait for the window: two for each child, a few documents
+/// and one of every other kind are less.
+const MAX_QUEUE: usize = 64;
 
 /// An exchange that we want to start when the window is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +42,8 @@ pub(super) enum Want {
     UpdateAddresses,
     /// Carry a document to another of us.
     Tell(Vec<u8>),
-    /// Tell why we leave after a response that we could not accept (RFC 7296 §2.21.2).
-    Refuse(u16),
+    /// Tell that a child SA, which we received on by this SPI, has expired: it is gone already.
+    DeleteExpired(u32),
 }
 
 /// What an exchange under way is about.
@@ -50,11 +53,16 @@ pub(super) enum Task {
     Child(Box<ChildTask>),
     RekeyIke(Box<RekeyTask>),
     DeleteChild(ChildId, u32, CloseReason),
+    DeleteExpired,
     DeleteIke(CloseReason),
     Liveness,
-    Probe { path: UdpPath, cookie: Vec<u8> },
+    Probe {
+        path: UdpPath,
+        cookie: Vec<u8>,
+    },
     UpdateAddresses,
     Tell,
+    /// We tell why we leave after a response that we could not accept (RFC 7296 §2.21.2).
     Refuse,
 }
 
@@ -69,10 +77,12 @@ pub(super) struct Outstanding {
     pub(super) interval: Duration,
     pub(super) longest: Duration,
     pub(super) tries: u32,
+    hurried: bool,
 }
 
 impl Outstanding {
     pub(super) fn new(
+        ctx: &mut Context,
         now: Instant,
         id: u32,
         task: Task,
@@ -86,32 +96,36 @@ impl Outstanding {
             datagrams,
             first_sent: now,
             sent: 1,
-            next: now + first,
+            next: now + ctx.swayed(first),
             interval: first,
             longest: LONGEST,
+            hurried: false,
             tries,
         }
     }
 
     /// It is time: counts another transmission. False when there were enough.
-    pub(super) fn again(&mut self, now: Instant) -> bool {
+    pub(super) fn again(&mut self, ctx: &mut Context, now: Instant) -> bool {
         if self.sent > self.tries {
             return false;
         }
         self.sent += 1;
         self.interval = (self.interval * BACKOFF_TENTHS / 10).min(self.longest);
-        self.next = now + self.interval;
+        self.next = now + ctx.swayed(self.interval);
         true
     }
 
-    /// Somebody, unauthenticated, says that the peer is gone: find out soon, but find out.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        const SOON: Duration = Duration::from_millis(150);
+    /// Somebody, unauthenticated, says that the peer is gone: find out soon, but find out. `patience` is how long an
+    /// answer takes at most: whoever is there gets four times as long.
+    pub(super) fn hurry(&mut self, now: Instant, patience: Duration) {
+        const SOONEST: Duration = Duration::from_millis(150);
         const REMAINING: u32 = 3;
-        if self.longest > SOON {
+        if !self.hurried {
+            self.hurried = true;
             self.tries = self.sent + REMAINING;
-            self.longest = SOON;
-            self.next = self.next.min(now + SOON);
+            self.longest = patience.clamp(SOONEST, self.longest);
+            self.interval = self.longest;
+            self.next = self.next.min(now + self.longest);
         }
     }
 }
@@ -127,7 +141,10 @@ pub(super) struct Window {
     pub(super) expected: u32,
     /// The last response, for retransmitted requests: byte for byte the same (RFC 7296 §2.1).
     pub(super) cached: Option<(u32, Vec<Vec<u8>>)>,
-    pub(super) reassembly: Reassembly,
+    /// Fragments of the peer's next request.
+    pub(super) requests: Reassembly,
+    /// Fragments of the answer that we wait for.
+    pub(super) responses: Reassembly,
 }
 
 impl Window {
@@ -144,14 +161,29 @@ impl Window {
         self.queue.push_front(want);
     }
 
+    /// Queues a probe of this address, in place of one that waits: the newest address is the likeliest, and hints
+    /// can come faster than the window lets us ask.
+    pub(super) fn want_probe(&mut self, path: UdpPath) {
+        self.queue.retain(|other| !matches!(other, Want::Probe(_)));
+        self.queue.push_front(Want::Probe(path));
+    }
+
     /// The next exchange, when the window is free.
     pub(super) fn next_want(&mut self) -> Option<Want> {
         if self.outstanding.is_some() { None } else { self.queue.pop_front() }
     }
 
-    /// Is there one like this, waiting?
-    pub(super) fn wants(&self, test: impl Fn(&Want) -> bool) -> bool {
-        self.queue.iter().any(test)
+    /// The goodbye that waits, by its reason.
+    pub(super) fn goodbye(&self) -> Option<&CloseReason> {
+        self.queue.iter().find_map(|want| match want {
+            Want::DeleteIke(reason) => Some(reason),
+            _ => None,
+        })
+    }
+
+    /// Documents that wait.
+    pub(super) fn documents(&self) -> usize {
+        self.queue.iter().filter(|want| matches!(want, Want::Tell(_))).count()
     }
 
     /// Everything that waits, taken away.

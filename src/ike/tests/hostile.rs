@@ -8,6 +8,7 @@ use rand_core::{Rng, SeedableRng};
 use super::pair::*;
 use crate::dataplane::event::UdpPath;
 use crate::sim::network::Conditions;
+use crate::wire::ike::{HEADER_LEN, Header, Payload, encode_message, exchange, flags, parse_payloads};
 
 #[test]
 fn a_flood_of_requests_keeps_bounded_state() {
@@ -116,4 +117,78 @@ fn a_replayed_message_does_not_keep_the_dead_alive() {
         }
     }
     assert!(pair.ikes(A).is_empty(), "the peer's death is noticed");
+}
+
+#[test]
+fn requests_and_answers_in_fragments_may_cross() {
+    for seed in 0..40 {
+        let change = |_: usize, config: &mut crate::ike::Config| {
+            config.fragment_size = 300;
+            config.child_pfs = true;
+            // Without retransmissions each fragment counts.
+            config.lifetimes.retransmit_first = secs(30);
+        };
+        let conditions = Conditions { jitter: ms(20), ..Conditions::CALM };
+        let mut pair = Pair::new(Setup { seed, change, ..Setup::default() });
+        pair.initiate(A);
+        pair.run(secs(5));
+        pair.network.set_conditions(conditions);
+        for host in [A, B] {
+            let child = pair.active(host).id;
+            pair.act(host, |endpoint, now| endpoint.rekey_child(now, child));
+            pair.run(ms(seed % 20));
+        }
+        pair.run(secs(10));
+        pair.traffic();
+        pair.run(secs(10));
+        pair.traffic();
+        pair.run(secs(8));
+        pair.assert_agreed();
+    }
+}
+
+/// An initiator who shook hands and then sends fragments without end.
+#[test]
+fn a_half_open_sa_keeps_little() {
+    let mut pair = Pair::new(Setup::default());
+    pair.lose = Some(Box::new(|datagram| datagram.payload[18] == exchange::IKE_AUTH));
+    pair.initiate(A);
+    pair.run(ms(30));
+    let id = *pair.hosts[A].endpoint.sas.keys().next().unwrap();
+    let path = UdpPath::direct(pair.path(B).local, pair.path(A).local);
+    let filler = Payload::VendorId(vec![7; 40_000]);
+    let mut most = 0;
+    let sa = pair.hosts[A].endpoint.sas.get_mut(&id).unwrap();
+    let header = Header {
+        initiator_spi: sa.spi_i,
+        responder_spi: sa.spi_r,
+        next_payload: 0,
+        version: 0x20,
+        exchange: exchange::IKE_AUTH,
+        flags: flags::INITIATOR,
+        message_id: 1,
+        length: 0,
+    };
+    let fragments = sa.keys.as_mut().unwrap().protection.seal(header, &[filler], Some(1_000));
+    assert!(fragments.len() > 40);
+    for fragment in &fragments {
+        pair.act(B, |endpoint, now| endpoint.handle_datagram(now, path, fragment));
+        let sas = pair.hosts[B].endpoint.sas.values();
+        most = most.max(sas.map(|sa| sa.window.requests.octets()).sum());
+    }
+    assert!((8_000..=16_384).contains(&most), "{most} octets");
+    assert_eq!(pair.hosts[B].established, 0);
+}
+
+#[test]
+fn a_huge_first_request_is_ignored() {
+    let mut pair = Pair::new(Setup::default());
+    pair.initiate(A);
+    let header = Header::parse(&pair.wire[0].payload).unwrap();
+    let mut payloads = parse_payloads(header.next_payload, &pair.wire[0].payload[HEADER_LEN..]).unwrap();
+    payloads.push(Payload::VendorId(vec![0; 4_000]));
+    let request = encode_message(Header { initiator_spi: 7, ..header }, &payloads);
+    let path = UdpPath::direct(pair.path(B).local, pair.path(A).local);
+    pair.act(B, |endpoint, now| endpoint.handle_datagram(now, path, &request));
+    assert_eq!(pair.hosts[B].endpoint.half_open(), 0);
 }

@@ -3,6 +3,7 @@
 mod certificates;
 mod collisions;
 mod documents;
+mod endings;
 mod handshake;
 mod hostile;
 mod leaving;
@@ -10,3 +11,4 @@ mod life;
 mod moves;
 mod pair;
 mod pieces;
+mod strangers;

@@ -70,3 +70,28 @@ fn an_address_that_does_not_answer_is_not_believed() {
     assert!(pair.hosts[B].paths.is_empty());
     pair.assert_agreed();
 }
+
+#[test]
+fn a_move_behind_a_nat_and_out_again_is_noticed() {
+    let mut pair = Pair::connected(Setup::default());
+    let moved = |pair: &mut Pair, new: Ipv4Addr| {
+        pair.hosts[A].v4 = new;
+        pair.act(A, |endpoint, now| endpoint.handle_local_change(now, &|_| Some(new)));
+        settle(pair);
+        pair.assert_agreed();
+        let (ours, theirs) = (pair.ikes(A)[0].clone(), pair.ikes(B)[0].clone());
+        let before = pair.hosts[A].keepalives;
+        pair.run(secs(120));
+        (
+            ours.nat_local,
+            theirs.nat_remote,
+            theirs.nat_local || ours.nat_remote,
+            pair.hosts[A].keepalives - before,
+        )
+    };
+    let inside = Ipv4Addr::new(10, 0, 0, 7);
+    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
+    assert_eq!(moved(&mut pair, inside), (true, true, false, 6));
+    assert_eq!(moved(&mut pair, Ipv4Addr::new(203, 0, 113, 7)), (false, false, false, 0));
+    assert_eq!(pair.hosts[A].established, 1, "all of it by MOBIKE");
+}

@@ -16,6 +16,7 @@ use crate::ike::{
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::Spd;
 use crate::sim::network::{Conditions, Datagram, Network};
+use crate::wire::ike::{Header, flags};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -46,6 +47,38 @@ pub(super) struct Host {
     pub(super) documents: Vec<Vec<u8>>,
     pub(super) established: usize,
     pub(super) sent: usize,
+    pub(super) keepalives: usize,
+    /// Responses that arrived, by initiator's SPI and message ID: what allows the next request (RFC 7296 §2.3).
+    answered: BTreeSet<(u64, u32)>,
+}
+
+/// Says of a datagram that was just sent whether it is lost.
+type Loss = Box<dyn FnMut(&Datagram) -> bool>;
+
+impl Host {
+    /// The window is one: a request goes out only when the one before it was answered (RFC 7296 §2.3).
+    fn check_window(&self, message: &[u8]) {
+        let header = Header::parse(message).expect("a well-formed message");
+        let before = header.message_id.checked_sub(1);
+        if let Some(before) = before.filter(|_| header.flags & flags::RESPONSE == 0) {
+            let answered = self.answered.contains(&(header.initiator_spi, before));
+            assert!(answered, "request {} goes out while {before} is unanswered", header.message_id);
+        }
+    }
+
+    /// What was announced and not closed is exactly what the endpoint has, and no SPI is reserved for anything else.
+    fn check_books(&self) {
+        let endpoint = &self.endpoint;
+        let alive = endpoint.sas.values().flat_map(|sa| sa.children.keys());
+        let draining = endpoint.ctx.draining.keys().map(|(_, child)| child);
+        let kept: BTreeSet<ChildId> = alive.chain(draining).copied().collect();
+        let announced: BTreeSet<ChildId> = self.children.keys().copied().collect();
+        assert_eq!(announced, kept, "children announced and not closed; children kept");
+        let offered = endpoint.sas.values().filter_map(|sa| sa.offered);
+        let spis: BTreeSet<u32> = self.children.values().map(|child| child.spi_in).chain(offered).collect();
+        let reserved: BTreeSet<u32> = endpoint.ctx.inbound.keys().copied().collect();
+        assert_eq!(spis, reserved, "SPIs in use or offered; SPIs reserved");
+    }
 }
 
 /// Two of them.
@@ -57,6 +90,8 @@ pub(super) struct Pair {
     pub(super) relayed: bool,
     /// Every datagram that was sent, for eavesdropping.
     pub(super) wire: Vec<Datagram>,
+    /// Datagrams that are lost on purpose, besides what the network does.
+    pub(super) lose: Option<Loss>,
     seed: u64,
 }
 
@@ -127,6 +162,8 @@ impl Pair {
                 documents: Vec::new(),
                 established: 0,
                 sent: 0,
+                keepalives: 0,
+                answered: BTreeSet::new(),
             }
         });
         Self {
@@ -135,6 +172,7 @@ impl Pair {
             now,
             relayed: false,
             wire: Vec::new(),
+            lose: None,
             seed: setup.seed,
         }
     }
@@ -178,6 +216,7 @@ impl Pair {
         self.hosts[host].endpoint = Endpoint::new(config, seed, self.now);
         self.hosts[host].children.clear();
         self.hosts[host].active = None;
+        self.hosts[host].answered.clear();
     }
 
     /// Lets time pass.
@@ -209,6 +248,11 @@ impl Pair {
         let relay = Relay { local: self.hosts[host].entity, remote: self.hosts[1 - host].entity };
         let direct = UdpPath::direct(datagram.destination, datagram.source);
         let path = UdpPath { relay: self.relayed.then_some(relay), ..direct };
+        if let Ok(header) = Header::parse(&datagram.payload)
+            && header.flags & flags::RESPONSE != 0
+        {
+            self.hosts[host].answered.insert((header.initiator_spi, header.message_id));
+        }
         self.act(host, |endpoint, now| endpoint.handle_datagram(now, path, &datagram.payload));
     }
 
@@ -232,17 +276,21 @@ impl Pair {
     fn drain(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         while let Some(transmit) = host.endpoint.poll_transmit() {
+            host.keepalives += usize::from(transmit.keepalive);
             if transmit.keepalive || *transmit.path.local.ip() != host.v4 {
                 continue;
             }
             host.sent += 1;
+            host.check_window(&transmit.message);
             let datagram = Datagram {
                 source: transmit.path.local,
                 destination: transmit.path.remote,
                 payload: transmit.message,
             };
             self.wire.push(datagram.clone());
-            self.network.send(self.now, datagram);
+            if !self.lose.as_mut().is_some_and(|lose| lose(&datagram)) {
+                self.network.send(self.now, datagram);
+            }
         }
         while let Some(event) = host.endpoint.poll_event() {
             match event {
@@ -252,14 +300,14 @@ impl Pair {
                     if child.send_now || host.active.is_none() {
                         host.active = Some(child.id);
                     }
-                    host.children.insert(child.id, *child);
+                    assert!(host.children.insert(child.id, *child).is_none(), "an identity is used again");
                 }
                 Event::ChildSend(id) => {
                     assert!(host.children.contains_key(&id), "ChildSend for a child that is not there");
                     host.active = Some(id);
                 }
                 Event::ChildClosed { id, reason } => {
-                    host.children.remove(&id);
+                    assert!(host.children.remove(&id).is_some(), "{id:?} is closed twice ({reason:?})");
                     host.closed.push((id, reason));
                     if host.active == Some(id) {
                         host.active = host.children.keys().next_back().copied();
@@ -275,6 +323,7 @@ impl Pair {
                 Event::IkeKeys { .. } => {}
             }
         }
+        host.check_books();
     }
 
     pub(super) fn ikes(&self, host: usize) -> Vec<IkeInfo> {

@@ -7,8 +7,8 @@ use crate::crypto::prf::{ike_keys, skeyseed};
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::ike::cookie::CookieJar;
-use crate::ike::fragment::Reassembly;
-use crate::ike::message::{Opened, Protection};
+use crate::ike::fragment::{MAX_MESSAGE, Reassembly, UNPROVEN};
+use crate::ike::message::{Opened, Part, Protection};
 use crate::ike::proposal::{Pfs, choose_child, choose_ike, offer_child, offer_ike};
 use crate::ike::select;
 use crate::wire::ike::{Header, Payload, TrafficSelector, Transform, exchange, flags};
@@ -103,11 +103,48 @@ fn fragments_come_together_in_any_order() {
         let Opened::Part(part) = theirs.open(&Header::parse(datagram).unwrap(), datagram).unwrap() else {
             panic!("not a fragment")
         };
-        let complete = reassembly.add((1, false), part);
+        let complete = reassembly.add(1, part, MAX_MESSAGE);
         whole = whole.or(complete);
     }
     let (first, chain) = whole.expect("complete");
     assert_eq!(crate::wire::ike::parse_payloads(first, &chain).unwrap(), payloads);
+}
+
+fn part(number: u16, total: u16, octets: usize) -> Part {
+    Part { number, total, first: 33, plaintext: vec![number as u8; octets] }
+}
+
+#[test]
+fn reassembly_keeps_to_its_limits() {
+    let mut reassembly = Reassembly::default();
+    assert!(reassembly.add(1, part(1, 65, 1), MAX_MESSAGE).is_none());
+    assert_eq!(reassembly.octets(), 0, "nobody sends 65 fragments");
+    for number in 1..=8 {
+        assert!(reassembly.add(1, part(number, 9, 2000), UNPROVEN).is_none());
+    }
+    assert_eq!(reassembly.octets(), 16_000);
+    assert!(reassembly.add(1, part(8, 9, 2000), UNPROVEN).is_none());
+    assert_eq!(reassembly.octets(), 16_000, "a repeated fragment counts once");
+    assert!(reassembly.add(1, part(9, 9, 2000), UNPROVEN).is_none());
+    assert_eq!(reassembly.octets(), 0, "too large a message is given up whole");
+    for number in 1..=64 {
+        let whole = reassembly.add(1, part(number, 64, 1024), MAX_MESSAGE);
+        assert_eq!(whole.map(|(_, chain)| chain.len()), (number == 64).then_some(MAX_MESSAGE));
+    }
+    assert_eq!(reassembly.octets(), 0);
+}
+
+#[test]
+fn a_message_that_is_fragmented_anew_begins_anew() {
+    let mut reassembly = Reassembly::default();
+    assert!(reassembly.add(1, part(1, 2, 10), MAX_MESSAGE).is_none());
+    assert!(reassembly.add(1, part(1, 3, 5), MAX_MESSAGE).is_none(), "smaller pieces");
+    assert!(reassembly.add(1, part(2, 2, 10), MAX_MESSAGE).is_none(), "an old, larger piece");
+    assert!(reassembly.add(1, part(2, 3, 5), MAX_MESSAGE).is_none());
+    assert_eq!(reassembly.add(1, part(3, 3, 5), MAX_MESSAGE).unwrap().1.len(), 15);
+    assert!(reassembly.add(2, part(1, 2, 10), MAX_MESSAGE).is_none());
+    assert!(reassembly.add(3, part(2, 2, 10), MAX_MESSAGE).is_none(), "parts of two messages make none");
+    assert_eq!(reassembly.octets(), 10);
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub use error::ParseError;
 pub use parse::{HEADER_LEN, RawPayload, RawPayloads, parse_payloads};
 pub use payload::*;
 
+/// The version octet of every message that we send: major 2, minor 0.
+pub const VERSION: u8 = 0x20;
+
 /// Exchange types (RFC 7296 §3.1).
 pub mod exchange {
     /// IKE_SA_INIT

@@ -22,8 +22,21 @@ pub const HEADER_LEN: usize = 28;
 impl Header {
     /// Reads the fixed header; the length field must equal the datagram's length.
     pub fn parse(message: &[u8]) -> Result<Self, ParseError> {
+        let header = Self::parse_any_version(message)?;
+        if header.version >> 4 != 2 {
+            return Err(ParseError::Version(header.version >> 4));
+        }
+        if usize::try_from(header.length) != Ok(message.len()) {
+            return Err(ParseError::Length);
+        }
+        Ok(header)
+    }
+
+    /// Reads the fixed header of a message that may be of another version: good enough to answer
+    /// INVALID_MAJOR_VERSION (RFC 7296 §2.5), and for nothing else.
+    pub fn parse_any_version(message: &[u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::new(message);
-        let header = Self {
+        Ok(Self {
             initiator_spi: reader.u64()?,
             responder_spi: reader.u64()?,
             next_payload: reader.u8()?,
@@ -32,14 +45,7 @@ impl Header {
             flags: reader.u8()?,
             message_id: reader.u32()?,
             length: reader.u32()?,
-        };
-        if header.version >> 4 != 2 {
-            return Err(ParseError::Version(header.version >> 4));
-        }
-        if usize::try_from(header.length) != Ok(message.len()) {
-            return Err(ParseError::Length);
-        }
-        Ok(header)
+        })
     }
 }
 
