@@ -14,6 +14,7 @@
 //! | [`dataplane`] | published tables, outbound and inbound functions, the worker loops | `addr`, `esp`, `policy`, `wire` |
 //! | [`ike`] | IKEv2 as a sans-IO state machine | `addr`, `wire`, `crypto`, `policy`, `dataplane::event` |
 //! | [`mobility`] | bindings: the node's side and the home agent's, sans-IO | `addr`, `wire`, `crypto` |
+//! | [`path`] | paths between two nodes, relayed or direct, as a sans-IO state machine | `addr`, `wire` |
 //! | [`node`] | the only composition of the cores; still sans-IO | everything above |
 //! | [`home`] | a home: registry in SQLite, invitations, names; no network | `addr`, `wire`, `crypto`, `pki`, `api` |
 //! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event` |
@@ -33,6 +34,7 @@ pub mod ike;
 pub mod io;
 pub mod mobility;
 pub mod node;
+pub mod path;
 pub mod pki;
 pub mod policy;
 pub mod sim;

@@ -1,0 +1,532 @@
+//! The agent: everything about the paths to one peer node.
+
+use std::collections::VecDeque;
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::candidate::{self, LanPolicy};
+use super::exchange::{Exchange, Heard};
+use super::history::{Change, History, Reason};
+use super::selection::{Class, choose};
+use super::status::PathStatus;
+use super::validation::{Due, Remote, datagram_len};
+use super::{Path, candidate::may_send_to};
+use crate::wire::path::{Body, Candidate, CandidateList, MIN_CHALLENGE, Message};
+
+/// Without data for this long, direct paths are left to die.
+const IDLE: Duration = Duration::from_secs(120);
+/// Addresses that the peer did not name.
+const MAX_LEARNED: usize = 8;
+/// Own addresses that are looked at; eight of them are told.
+const MAX_LOCAL: usize = 64;
+/// Messages that wait for `poll_transmit`; the oldest are lost, as datagrams may be.
+const MAX_TRANSMITS: usize = 128;
+
+/// How an agent behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Octets of the largest inner packet: what a full-size challenge is as large as.
+    pub full_size: u16,
+    /// When addresses of local networks count.
+    pub lan: LanPolicy,
+}
+
+impl Default for Config {
+    /// The TUN's MTU of 1,380; local addresses to peers behind the same public address.
+    fn default() -> Self {
+        Self { full_size: 1380, lan: LanPolicy::default() }
+    }
+}
+
+/// A message to send in an ESP dummy packet on the control child SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Which way.
+    pub path: Path,
+    /// What; [`Message::to_bytes`] is the plaintext.
+    pub message: Message,
+}
+
+/// Something that the node must act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// All data to this peer node travels this way from now on.
+    PathChanged {
+        /// The path.
+        path: Path,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// What is due next.
+#[derive(Clone, Copy)]
+enum Task {
+    Remote(usize),
+    Repeat,
+    Retry,
+    Idle,
+}
+
+/// Paths to one peer node. See the [module](super) for the contract and an example.
+pub struct Agent {
+    config: Config,
+    rng: ChaCha20Rng,
+    locals: Vec<Candidate>,
+    moves: u32,
+    peer_moves: u32,
+    exchange: Exchange,
+    remotes: Vec<Remote>,
+    /// The address that data goes to; `None` is the relay.
+    selected: Option<SocketAddrV4>,
+    /// When we sent data last.
+    sent: Option<Instant>,
+    /// When the peer told last that it has data for us.
+    wanted: Option<Instant>,
+    history: History,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+impl Agent {
+    /// A new conversation: relayed. `seed` comes from the system's random source, never twice.
+    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
+        Self {
+            config,
+            rng: ChaCha20Rng::from_seed(seed),
+            locals: Vec::new(),
+            moves: 0,
+            peer_moves: 0,
+            exchange: Exchange::new(),
+            remotes: Vec::new(),
+            selected: None,
+            sent: None,
+            wanted: None,
+            history: History::new(now),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    // Inputs.
+
+    /// Our own addresses: those of interfaces, and the one that the home agent sees. Replaces what was given before. While
+    /// the home agent cannot be asked, keep giving what it saw last. For an address in use that went away, or a default
+    /// route that changed, call [`handle_local_change`](Self::handle_local_change) instead.
+    pub fn handle_local_candidates(&mut self, now: Instant, candidates: &[Candidate]) {
+        self.locals = candidates.iter().take(MAX_LOCAL).copied().collect();
+        self.announce_changes(now);
+        self.run(now);
+    }
+
+    /// This machine moved: everything goes over the relay at once, and in the same instant the peer is told the new
+    /// addresses and asked from them at its own. As soon as the home agent says how it sees us now, call
+    /// [`handle_local_candidates`](Self::handle_local_candidates).
+    pub fn handle_local_change(&mut self, now: Instant, candidates: &[Candidate]) {
+        self.locals = candidates.iter().take(MAX_LOCAL).copied().collect();
+        self.moves = self.moves.saturating_add(1);
+        if self.is_active(now) {
+            for remote in &mut self.remotes {
+                remote.restart(now);
+            }
+            self.select(now, None, Reason::LocalMoved);
+            self.begin_round(now);
+        }
+        self.run(now);
+    }
+
+    /// Data was or is about to be sent to the peer, on whatever path. Call it with the first packet of a conversation and
+    /// then at least once a second while data flows; calling it more often costs nothing.
+    pub fn handle_data_sent(&mut self, now: Instant) {
+        self.sent = Some(now);
+        if self.selected.is_none() && self.exchange.retry_at().is_none() {
+            self.begin_round(now);
+        }
+        self.run(now);
+    }
+
+    /// Authentic data came directly from an address that is not the current path's: a datagram of `octets` octets of UDP
+    /// payload. It moves nothing; both addresses are asked (RFC 9000 §9.3.3).
+    pub fn handle_datagram_seen(&mut self, now: Instant, path: Path, octets: usize) {
+        let Path::Direct { local, remote } = path else { return };
+        self.wanted = Some(now);
+        if self.selected != Some(remote) {
+            self.hear_from(now, remote, octets, local);
+            self.provoke(now, remote);
+            if let Some(current) = self.in_use() {
+                current.doubt(now);
+            }
+        }
+        self.run(now);
+    }
+
+    /// A message of path control came, in a datagram of `octets` octets of UDP payload (without meaning when relayed).
+    pub fn handle_message(&mut self, now: Instant, path: Path, octets: usize, message: &Message) {
+        if message.moves > self.peer_moves {
+            self.peer_moves = message.moves;
+            self.remotes.clear();
+            self.exchange.forget_peer();
+            self.select(now, None, Reason::PeerMoved);
+        }
+        // What the peer sent before it moved says nothing about where it is.
+        let current = message.moves == self.peer_moves;
+        if message.in_use && current {
+            self.wanted = Some(now);
+        }
+        if let Path::Direct { local, remote } = path
+            && current
+            && self.is_active(now)
+        {
+            self.hear_from(now, remote, octets, local);
+        }
+        match message.body {
+            Body::Candidates { generation, acknowledged, answer, list } => {
+                let heard = self.exchange.hear(now, generation, acknowledged, list);
+                self.handle_candidates(now, path, heard, answer);
+            }
+            Body::Challenge { token, .. } => self.handle_challenge(now, path, current, token),
+            Body::Response { token, observed } => self.handle_response(now, path, token, observed),
+        }
+        self.run(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.run(now);
+    }
+
+    // Outputs.
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let (at, task) = self.next_task()?;
+        let why = match task {
+            Task::Remote(index) if self.remotes.get(index).is_some_and(Remote::is_usable) => {
+                "is the path alive?"
+            }
+            Task::Remote(_) => "path validation",
+            Task::Repeat => "candidates not acknowledged",
+            Task::Retry => "still relayed",
+            Task::Idle => "idle paths",
+        };
+        Some((at, why))
+    }
+
+    // What `status` shows.
+
+    /// The path that data travels now.
+    pub fn current(&self) -> Path {
+        let remote = self.remotes.iter().find(|remote| Some(remote.address) == self.selected);
+        remote.map_or(Path::Relayed, Remote::path)
+    }
+
+    /// All direct paths that are known.
+    pub fn paths(&self) -> impl Iterator<Item = PathStatus> {
+        self.remotes.iter().map(|remote| remote.status(Some(remote.address) == self.selected))
+    }
+
+    /// The last changes of path, oldest first; the last entry is the current path.
+    pub fn history(&self) -> impl Iterator<Item = &Change> {
+        self.history.iter()
+    }
+
+    // Messages.
+
+    fn handle_candidates(&mut self, now: Instant, came: Path, heard: Heard, answer: bool) {
+        match heard {
+            Heard::Old => return,
+            Heard::Again => {}
+            Heard::New { punch } => self.take_candidates(now, punch),
+        }
+        if answer {
+            self.announce_changes(now);
+            return;
+        }
+        let list = self.advertised();
+        let body = self.exchange.answer(list, heard == Heard::Again);
+        self.send_candidates(now, came, body);
+    }
+
+    /// The peer's list is the whole truth: what it names is tried, what it does not name any more is dropped.
+    fn take_candidates(&mut self, now: Instant, punch: bool) {
+        let lan = self.lan_counts();
+        let named = candidate::accepted(self.exchange.peer(), &self.locals, lan);
+        if !self.is_active(now) {
+            return;
+        }
+        self.remotes.retain(|remote| remote.class == Class::Learned || named.contains(&remote.address));
+        for address in named {
+            let class = candidate::class(address);
+            match self.remotes.iter_mut().find(|remote| remote.address == address) {
+                Some(remote) => remote.name(now, class, punch),
+                None => {
+                    let mut remote = Remote::new(address, class);
+                    remote.name(now, class, punch);
+                    self.remotes.push(remote);
+                }
+            }
+        }
+        // A new round gives packets another chance to pass where too few did, also to addresses that no list names.
+        for remote in self.remotes.iter_mut().filter(|_| punch) {
+            remote.widen(now);
+        }
+        self.reselect(now, Reason::Withdrawn);
+    }
+
+    /// A response goes back once, on the pair on which the challenge came.
+    fn handle_challenge(&mut self, now: Instant, came: Path, current: bool, token: [u8; 8]) {
+        let mut observed = None;
+        if let Path::Direct { remote, .. } = came {
+            observed = Some(remote);
+            let octets = datagram_len(self.message(now, Body::Response { token, observed }).len());
+            // Unknown to us, nothing else is sent there, and a response is less than three challenges.
+            if self.find(remote).is_some_and(|remote| !remote.may_send(octets)) {
+                return;
+            }
+        }
+        self.send(now, came, Body::Response { token, observed });
+        if let Path::Direct { remote, .. } = came
+            && current
+        {
+            self.provoke(now, remote);
+        }
+    }
+
+    fn handle_response(&mut self, now: Instant, came: Path, token: [u8; 8], observed: Option<SocketAddrV4>) {
+        let Path::Direct { remote, .. } = came else { return };
+        if self.find(remote).is_some_and(|remote| remote.answer(now, token, observed)) {
+            self.reselect(now, Reason::Unanswered);
+        }
+    }
+
+    fn message(&self, now: Instant, body: Body) -> Message {
+        Message { moves: self.moves, in_use: is_recent(self.sent, now), body }
+    }
+
+    fn send(&mut self, now: Instant, path: Path, body: Body) {
+        if self.transmits.len() == MAX_TRANSMITS {
+            self.transmits.pop_front();
+        }
+        let message = self.message(now, body);
+        self.transmits.push_back(Transmit { path, message });
+    }
+
+    /// Over the relay, or over a direct path where the peer has answered.
+    fn send_candidates(&mut self, now: Instant, path: Path, body: Body) {
+        let answered = match path {
+            Path::Relayed => true,
+            Path::Direct { remote, .. } => self.find(remote).is_some_and(|remote| remote.has_answered()),
+        };
+        self.send(now, if answered { path } else { Path::Relayed }, body);
+    }
+
+    // Candidates.
+
+    fn lan_counts(&self) -> bool {
+        self.config.lan.allows(&self.locals, self.exchange.peer().as_slice())
+    }
+
+    fn advertised(&self) -> CandidateList {
+        candidate::advertised(&self.locals, self.lan_counts())
+    }
+
+    fn begin_round(&mut self, now: Instant) {
+        let list = self.advertised();
+        self.exchange.begin(now, list);
+    }
+
+    /// Tells the peer when what it may know of us changed.
+    fn announce_changes(&mut self, now: Instant) {
+        if self.is_active(now) && self.advertised() != *self.exchange.told() {
+            self.begin_round(now);
+        }
+    }
+
+    // Addresses of the peer.
+
+    fn find(&mut self, address: SocketAddrV4) -> Option<&mut Remote> {
+        self.remotes.iter_mut().find(|remote| remote.address == address)
+    }
+
+    fn in_use(&mut self) -> Option<&mut Remote> {
+        self.find(self.selected?)
+    }
+
+    /// Counts what came, and keeps a place for an address that the peer did not name.
+    fn hear_from(&mut self, now: Instant, address: SocketAddrV4, octets: usize, local: Option<SocketAddrV4>) {
+        if self.find(address).is_none() {
+            if !may_send_to(address) || !self.is_active(now) {
+                return;
+            }
+            let learned = self.remotes.iter().filter(|remote| remote.class == Class::Learned).count();
+            if learned >= MAX_LEARNED && !self.forget_learned() {
+                return;
+            }
+            self.remotes.push(Remote::new(address, Class::Learned));
+        }
+        if let Some(remote) = self.find(address) {
+            remote.heard(octets, local);
+        }
+    }
+
+    /// Gives up the oldest address that the peer neither named nor answered from; else the one that answered longest ago
+    /// and is not in use.
+    fn forget_learned(&mut self) -> bool {
+        let selected = self.selected;
+        let victim = (self.remotes.iter().enumerate())
+            .filter(|(_, remote)| remote.class == Class::Learned && Some(remote.address) != selected)
+            .min_by_key(|(index, remote)| (remote.has_answered(), remote.last_answer(), *index))
+            .map(|(index, _)| index);
+        victim.map(|index| self.remotes.remove(index)).is_some()
+    }
+
+    fn provoke(&mut self, now: Instant, address: SocketAddrV4) {
+        if self.is_active(now)
+            && may_send_to(address)
+            && let Some(remote) = self.find(address)
+        {
+            remote.provoke(now);
+        }
+    }
+
+    /// Ranks again; `lost` is the reason if nothing direct is left.
+    fn reselect(&mut self, now: Instant, lost: Reason) {
+        let mut current = None;
+        let mut addresses = Vec::with_capacity(self.remotes.len());
+        let mut contenders = Vec::with_capacity(self.remotes.len());
+        for remote in &self.remotes {
+            let in_use = Some(remote.address) == self.selected;
+            if let Some(contender) = remote.contender(now, in_use) {
+                if in_use {
+                    current = Some(contenders.len());
+                }
+                addresses.push(remote.address);
+                contenders.push(contender);
+            }
+        }
+        let chosen = choose(current, &contenders);
+        match chosen.and_then(|(index, reason)| Some((*addresses.get(index)?, reason))) {
+            Some((address, reason)) => self.select(now, Some(address), reason),
+            None => self.select(now, None, lost),
+        }
+    }
+
+    fn select(&mut self, now: Instant, address: Option<SocketAddrV4>, reason: Reason) {
+        if self.selected == address {
+            return;
+        }
+        self.selected = address;
+        // Rounds are for relayed data: whichever way it went, they begin anew.
+        self.exchange.reset_retry();
+        let path = self.current();
+        self.history.push(Change { at: now, path, reason });
+        self.events.push_back(Event::PathChanged { path, reason });
+    }
+
+    // Time.
+
+    fn is_active(&self, now: Instant) -> bool {
+        is_recent(self.sent.max(self.wanted), now)
+    }
+
+    /// Every deadline there is, and nowhere else: so nothing can be due that nobody wakes up for.
+    fn next_task(&self) -> Option<(Instant, Task)> {
+        let remotes = self.remotes.iter().enumerate().filter_map(|(index, remote)| {
+            let flow = (Some(remote.address) == self.selected).then_some(self.sent);
+            Some((remote.deadline(flow)?, Task::Remote(index)))
+        });
+        let repeat = self.exchange.repeat_at().map(|at| (at, Task::Repeat));
+        let retry = self.exchange.retry_at().map(|at| (at, Task::Retry));
+        let busy = !self.remotes.is_empty() || repeat.is_some() || retry.is_some();
+        let idle = self.sent.max(self.wanted).filter(|_| busy).map(|last| (last + IDLE, Task::Idle));
+        remotes.chain(repeat).chain(retry).chain(idle).min_by_key(|(at, _)| *at)
+    }
+
+    fn run(&mut self, now: Instant) {
+        // Each task moves its own deadline behind `now` or takes it away.
+        while let Some((_, task)) = self.next_task().filter(|(at, _)| *at <= now) {
+            match task {
+                Task::Remote(index) => self.fire(now, index),
+                Task::Repeat => self.repeat(now),
+                Task::Retry => self.retry(now),
+                Task::Idle => self.rest(now),
+            }
+        }
+        if self.selected.is_none() && self.exchange.retry_at().is_none() && is_recent(self.sent, now) {
+            let jitter = (self.rng.next_u32() & 0xff) as u8;
+            self.exchange.arm_retry(now, jitter);
+        }
+    }
+
+    fn fire(&mut self, now: Instant, index: usize) {
+        let Some(remote) = self.remotes.get_mut(index) else { return };
+        match remote.fire(now) {
+            Due::Ask => self.ask(now, index, MIN_CHALLENGE, false),
+            Due::AskFull => self.ask(now, index, self.config.full_size, true),
+            Due::GaveUp => {}
+            Due::Dead(since) => self.bury(now, since),
+        }
+    }
+
+    fn ask(&mut self, now: Instant, index: usize, size: u16, full: bool) {
+        let mut token = [0; 8];
+        self.rng.fill_bytes(&mut token);
+        let octets = datagram_len(usize::from(size.max(MIN_CHALLENGE)));
+        let Some(remote) = self.remotes.get_mut(index) else { return };
+        if remote.ask(now, token, octets, full) {
+            let path = remote.path();
+            self.send(now, path, Body::Challenge { token, size });
+        }
+    }
+
+    /// The path in use is dead. What answered since it fell silent may take over; everything else is asked again.
+    fn bury(&mut self, now: Instant, since: Instant) {
+        for remote in &mut self.remotes {
+            if remote.is_usable() && remote.last_answer() < Some(since) {
+                remote.open(now);
+            }
+        }
+        self.reselect(now, Reason::Unanswered);
+        self.begin_round(now);
+    }
+
+    /// Every second time over the direct path, if there is one.
+    fn repeat(&mut self, now: Instant) {
+        let Some((body, tries)) = self.exchange.repeat(now) else { return };
+        let path = if tries % 2 == 1 { self.current() } else { Path::Relayed };
+        self.send_candidates(now, path, body);
+    }
+
+    fn retry(&mut self, now: Instant) {
+        if self.selected.is_none() && is_recent(self.sent, now) {
+            self.begin_round(now);
+            let jitter = (self.rng.next_u32() & 0xff) as u8;
+            self.exchange.arm_retry(now, jitter);
+        } else {
+            self.exchange.reset_retry();
+        }
+    }
+
+    fn rest(&mut self, now: Instant) {
+        self.remotes.clear();
+        self.exchange.rest();
+        self.select(now, None, Reason::Idle);
+    }
+}
+
+fn is_recent(last: Option<Instant>, now: Instant) -> bool {
+    last.is_some_and(|last| now < last + IDLE)
+}

@@ -1,0 +1,83 @@
+//! Changes of path with their reasons, for `status`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+use super::Path;
+
+/// Changes that are kept.
+const CAPACITY: usize = 16;
+
+/// Why the data changed its path. Shown by `status` as it is written here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Relayed: every conversation starts so.
+    Start,
+    /// From the relay to a direct path.
+    Proven,
+    /// From a direct path to a local one.
+    Lan,
+    /// From an address where the peer's packets came from to one that the peer named.
+    Named,
+    /// To a direct path with a shorter round-trip time.
+    Faster,
+    /// The direct path died.
+    Unanswered,
+    /// The peer no longer names the address.
+    Withdrawn,
+    /// Our own addresses changed.
+    LocalMoved,
+    /// The peer's addresses changed.
+    PeerMoved,
+    /// Nothing was sent for two minutes.
+    Idle,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "conversations start relayed",
+            Self::Proven => "a direct path was proven",
+            Self::Lan => "a path in the local network was proven",
+            Self::Named => "an address that the peer names was proven",
+            Self::Faster => "another direct path is faster",
+            Self::Unanswered => "the direct path stopped answering",
+            Self::Withdrawn => "the peer withdrew the address",
+            Self::LocalMoved => "this machine moved",
+            Self::PeerMoved => "the peer moved",
+            Self::Idle => "the direct path was idle",
+        })
+    }
+}
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When.
+    pub at: Instant,
+    /// The path from then on.
+    pub path: Path,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The last changes.
+pub(super) struct History(VecDeque<Change>);
+
+impl History {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(VecDeque::from([Change { at: now, path: Path::Relayed, reason: Reason::Start }]))
+    }
+
+    pub(super) fn push(&mut self, change: Change) {
+        if self.0.len() == CAPACITY {
+            self.0.pop_front();
+        }
+        self.0.push_back(change);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,176 @@
+//! Spoofed sources, peers that make us send to others, floods.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::nat::Kind;
+use super::world::{A, Attacker, B, World, ms, secs};
+use crate::path::{Config, Path, State};
+use crate::wire::path::{Body, Candidate, CandidateKind, CandidateList, Message};
+
+const EVIL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(66, 6, 6, 6), 6666);
+
+fn settled(seed: u64, kinds: [Kind; 2]) -> World {
+    let config = Config::default();
+    let mut world = World::new(seed, &[(kinds[A], false), (kinds[B], false)], [A, B], config).talking();
+    world.run_for(secs(5));
+    assert!(world.is_direct(A) && world.is_direct(B));
+    world
+}
+
+fn peer(body: Body) -> Message {
+    Message { moves: 0, in_use: true, body }
+}
+
+fn candidates(generation: u32, list: CandidateList) -> Message {
+    peer(Body::Candidates { generation, acknowledged: 0, answer: false, list })
+}
+
+#[test]
+fn no_path_is_stolen_by_copies_from_a_third_address() {
+    for kinds in
+        [[Kind::Public, Kind::Public], [Kind::Public, Kind::Port], [Kind::Independent, Kind::Symmetric]]
+    {
+        for (share, forwards) in [(300, false), (300, true), (900, true)] {
+            for seed in 0..5 {
+                let mut world = settled(seed, kinds);
+                let before = [A, B].map(|host| world.hosts[host].agent.current());
+                world.attacker = Some(Attacker { address: EVIL, share, forwards });
+                let end = world.now + secs(60);
+                let mut stolen = false;
+                world.run_while(end, |world| {
+                    stolen |= (world.hosts.iter()).any(|host| is_evil(host.agent.current()));
+                    !stolen
+                });
+                assert!(!stolen, "{kinds:?}, {share} thousandths, forwards: {forwards}, seed {seed}");
+                if share < 500 {
+                    let after = [A, B].map(|host| world.hosts[host].agent.current());
+                    assert_eq!(before, after, "{kinds:?}, forwards: {forwards}, seed {seed}");
+                }
+            }
+        }
+    }
+}
+
+fn is_evil(path: Path) -> bool {
+    matches!(path, Path::Direct { remote, .. } if remote == EVIL)
+}
+
+#[test]
+fn a_third_address_makes_the_old_one_be_asked_and_gets_three_times_what_came() {
+    let mut world = settled(1, [Kind::Public, Kind::Public]);
+    let now = world.now;
+    let agent = &mut world.hosts[A].agent;
+    let Path::Direct { remote: old, .. } = agent.current() else { panic!("relayed") };
+    agent.handle_datagram_seen(now, Path::Direct { local: None, remote: EVIL }, 60);
+    let mut asked = Vec::new();
+    while let Some(transmit) = agent.poll_transmit() {
+        let Path::Direct { remote, .. } = transmit.path else { panic!("relayed") };
+        assert!(matches!(transmit.message.body, Body::Challenge { size: 20, .. }));
+        asked.push(remote);
+    }
+    asked.sort();
+    let mut expected = [old, EVIL];
+    expected.sort();
+    assert_eq!(asked, expected);
+    // 60 octets are worth 180: three challenges of 56, and the address never answers.
+    let mut sent = 1;
+    for step in 1..100 {
+        agent.handle_timeout(now + ms(100) * step);
+        while let Some(transmit) = agent.poll_transmit() {
+            sent += usize::from(is_evil(transmit.path));
+        }
+    }
+    assert_eq!(sent, 3);
+}
+
+#[test]
+fn a_response_proves_only_the_address_that_it_comes_from() {
+    let mut world = settled(1, [Kind::Public, Kind::Public]);
+    let now = world.now;
+    let agent = &mut world.hosts[A].agent;
+    let evil = Path::Direct { local: None, remote: EVIL };
+    agent.handle_datagram_seen(now, evil, 1000);
+    let token = std::iter::from_fn(|| agent.poll_transmit())
+        .find_map(|transmit| match transmit.message.body {
+            Body::Challenge { token, .. } if is_evil(transmit.path) => Some(token),
+            _ => None,
+        })
+        .unwrap();
+    let state =
+        |agent: &crate::path::Agent| agent.paths().find(|path| is_evil(path.path)).map(|path| path.state);
+    let other = Path::Direct { local: None, remote: SocketAddrV4::new(*EVIL.ip(), 7777) };
+    for (path, token) in [(other, token), (Path::Relayed, token), (evil, [0; 8])] {
+        agent.handle_message(now, path, 64, &peer(Body::Response { token, observed: None }));
+        assert_eq!(state(agent), Some(State::Opening));
+    }
+    agent.handle_message(now, evil, 64, &peer(Body::Response { token, observed: None }));
+    assert_eq!(state(agent), Some(State::Proving));
+    assert!(!is_evil(agent.current()));
+}
+
+#[test]
+fn a_peer_that_names_victims_makes_us_send_little() {
+    let config = Config::default();
+    let mut world = World::new(1, &[(Kind::Public, false), (Kind::Public, false)], [A, B], config);
+    let victims: CandidateList = (1..=8)
+        .map(|n| Candidate {
+            kind: CandidateKind::Observed,
+            address: SocketAddrV4::new([77, 7, 7, n].into(), 7000),
+        })
+        .collect();
+    let start = world.now;
+    let mut sent = 0;
+    for generation in 1..=3000 {
+        // A hundred a second; the book in `send` fails when any victim gets more than its budget.
+        world.now = start + ms(10) * generation;
+        let agent = &mut world.hosts[A].agent;
+        agent.handle_message(world.now, Path::Relayed, 0, &candidates(generation, victims));
+        while let Some(transmit) = agent.poll_transmit() {
+            sent += usize::from(transmit.path != Path::Relayed);
+        }
+    }
+    // Six generations at once, then one every two seconds for 30 s: 21 times 8 victims times 5 challenges.
+    assert!((8 * 5..=21 * 8 * 5).contains(&sent), "{sent} challenges to victims");
+}
+
+#[test]
+fn floods_of_sources_and_tokens_keep_memory_bounded() {
+    let mut world = settled(1, [Kind::Public, Kind::Port]);
+    let current = world.hosts[A].agent.current();
+    let now = world.now;
+    for n in 0..5000u32 {
+        let source = Path::Direct { local: None, remote: SocketAddrV4::new((0x4d00_0000 + n).into(), 7000) };
+        let agent = &mut world.hosts[A].agent;
+        match n % 3 {
+            0 => agent.handle_datagram_seen(now, source, 100),
+            1 => {
+                let challenge = Body::Challenge { token: u64::from(n).to_be_bytes(), size: 20 };
+                agent.handle_message(now, source, 56, &peer(challenge));
+            }
+            _ => agent.handle_message(now, source, 88, &candidates(n, CandidateList::EMPTY)),
+        }
+        assert!(agent.paths().count() <= 16);
+    }
+    let agent = &mut world.hosts[A].agent;
+    assert!(std::iter::from_fn(|| agent.poll_transmit()).count() <= 128);
+    // An empty list withdraws every address that was named: the path may go, but to nobody that came with the flood.
+    assert!(agent.current() == current || agent.current() == Path::Relayed);
+    assert!(agent.history().count() <= 16);
+}
+
+#[test]
+fn what_was_said_before_a_move_is_void() {
+    let mut world = settled(1, [Kind::Public, Kind::Public]);
+    let now = world.now;
+    let Path::Direct { remote, .. } = world.hosts[A].agent.current() else { panic!("relayed") };
+    let moved = Message { moves: 1, in_use: true, body: Body::Challenge { token: [1; 8], size: 20 } };
+    let new = Path::Direct { local: None, remote: EVIL };
+    world.inject(A, new, moved);
+    assert_eq!(world.hosts[A].agent.current(), Path::Relayed);
+    let late = Message { moves: 0, in_use: true, body: Body::Challenge { token: [2; 8], size: 20 } };
+    let agent = &mut world.hosts[A].agent;
+    agent.handle_message(now, Path::Direct { local: None, remote }, 56, &late);
+    let sent: Vec<_> = std::iter::from_fn(|| agent.poll_transmit()).collect();
+    assert!(matches!(sent[..], [only] if matches!(only.message.body, Body::Response { token: [2, ..], .. })));
+    assert!(agent.paths().all(|path| path.path == new), "the old address is not learned again");
+}
