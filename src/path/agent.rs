@@ -188,7 +188,7 @@ impl Agent {
                 self.handle_candidates(now, path, heard, answer);
             }
             Body::Challenge { token, .. } => self.handle_challenge(now, path, current, token),
-            Body::Response { token, observed } => self.handle_response(now, path, token, observed),
+            Body::Response { token, observed } => self.handle_response(now, token, observed),
         }
         self.run(now);
     }
@@ -305,9 +305,11 @@ impl Agent {
         }
     }
 
-    fn handle_response(&mut self, now: Instant, came: Path, token: [u8; 8], observed: Option<SocketAddrV4>) {
-        let Path::Direct { remote, .. } = came else { return };
-        if self.find(remote).is_some_and(|remote| remote.answer(now, token, observed)) {
+    /// Whatever way a response comes, it proves the address that the challenge went to (RFC 9000 §8.2.3): only who got
+    /// the challenge knows the token. So whoever forwards the peer's packets from an address of his own, and is faster,
+    /// cannot make the old path look dead.
+    fn handle_response(&mut self, now: Instant, token: [u8; 8], observed: Option<SocketAddrV4>) {
+        if self.remotes.iter_mut().any(|remote| remote.answer(now, token, observed)) {
             self.reselect(now, Reason::Unanswered);
         }
     }

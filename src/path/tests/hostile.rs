@@ -84,7 +84,7 @@ fn a_third_address_makes_the_old_one_be_asked_and_gets_three_times_what_came() {
 }
 
 #[test]
-fn a_response_proves_only_the_address_that_it_comes_from() {
+fn a_response_proves_the_address_that_was_asked_and_nothing_without_its_token() {
     let mut world = settled(1, [Kind::Public, Kind::Public]);
     let now = world.now;
     let agent = &mut world.hosts[A].agent;
@@ -99,10 +99,12 @@ fn a_response_proves_only_the_address_that_it_comes_from() {
     let state =
         |agent: &crate::path::Agent| agent.paths().find(|path| is_evil(path.path)).map(|path| path.state);
     let other = Path::Direct { local: None, remote: SocketAddrV4::new(*EVIL.ip(), 7777) };
-    for (path, token) in [(other, token), (Path::Relayed, token), (evil, [0; 8])] {
-        agent.handle_message(now, path, 64, &peer(Body::Response { token, observed: None }));
-        assert_eq!(state(agent), Some(State::Opening));
-    }
+    agent.handle_message(now, evil, 64, &peer(Body::Response { token: [0; 8], observed: None }));
+    assert_eq!(state(agent), Some(State::Opening));
+    agent.handle_message(now, other, 64, &peer(Body::Response { token, observed: None }));
+    assert_eq!(state(agent), Some(State::Proving));
+    assert!(agent.paths().any(|path| path.state == State::Silent), "where it came from is not proven");
+    // The same again means nothing.
     agent.handle_message(now, evil, 64, &peer(Body::Response { token, observed: None }));
     assert_eq!(state(agent), Some(State::Proving));
     assert!(!is_evil(agent.current()));

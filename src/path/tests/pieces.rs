@@ -83,7 +83,7 @@ fn local_addresses_are_told_and_tried_only_where_policy_says_so() {
     let local =
         ["10.1.2.3:4500", "172.16.0.1:4500", "192.168.7.7:4500", "100.64.0.1:4500", "100.127.1.1:4500"];
     for text in local {
-        let own = [interface(text), public];
+        let own = [public, interface(text)];
         assert_eq!(advertised(&own, false).as_slice(), [public], "{text}");
         assert_eq!(advertised(&own, true).as_slice(), [public, interface(text)], "{text}");
         let list = own.into_iter().collect();

@@ -31,6 +31,7 @@ fn every_pair_of_nats_goes_direct_exactly_when_it_can() {
                 let end = world.now + secs(2);
                 let direct = world.run_while(end, |world| !both_direct(world));
                 assert_eq!(direct, a.can_meet(b), "{a:?} and {b:?}, seed {seed}");
+                world.run_for(ms(300));
                 world.watch();
                 world.run_for(secs(180));
                 if direct {

@@ -72,6 +72,7 @@ pub(super) struct Host {
     pub(super) direct_data: u64,
     pub(super) relayed_data: u64,
     // The book.
+    asked: BTreeMap<[u8; 8], SocketAddrV4>,
     answered: BTreeSet<SocketAddrV4>,
     granted: BTreeMap<SocketAddrV4, u64>,
     spent: BTreeMap<SocketAddrV4, u64>,
@@ -139,6 +140,7 @@ impl World {
                 longest_gap: Duration::ZERO,
                 direct_data: 0,
                 relayed_data: 0,
+                asked: BTreeMap::new(),
                 answered: BTreeSet::new(),
                 granted: BTreeMap::new(),
                 spent: BTreeMap::new(),
@@ -310,6 +312,11 @@ impl World {
     fn drain(&mut self, host: usize) {
         while let Some(transmit) = self.hosts[host].agent.poll_transmit() {
             let bytes = transmit.message.to_bytes();
+            if let (Body::Challenge { token, .. }, Path::Direct { remote, .. }) =
+                (transmit.message.body, transmit.path)
+            {
+                self.hosts[host].asked.insert(token, remote);
+            }
             self.note(format_args!("{host} -> {:?}: {:?}", transmit.path, transmit.message));
             self.send(host, transmit.path, Payload::Message(bytes));
         }
@@ -486,8 +493,9 @@ impl World {
                             }
                         }
                     }
-                    (Body::Response { .. }, Path::Direct { remote, .. }) => {
-                        host.answered.insert(remote);
+                    // The token proves the address that was asked, whatever way the answer comes.
+                    (Body::Response { token, .. }, _) => {
+                        host.answered.extend(host.asked.remove(&token));
                     }
                     _ => {}
                 }
