@@ -42,6 +42,26 @@ pub struct EntityStatus {
     pub address: Ipv6Addr,
     /// Its public key, in the form that `peer add` takes.
     pub public_key: String,
+    /// The certificate of its home.
+    #[serde(default)]
+    pub certificate: Option<CertificateStatus>,
+}
+
+/// A certificate of ours. Times are seconds since 1970.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct CertificateStatus {
+    /// Serial number in hexadecimal digits.
+    pub serial: String,
+    /// Host name.
+    pub name: Option<String>,
+    /// `user`, `device`, `node`, `service` or `home`.
+    pub kind: String,
+    /// First second of its validity.
+    pub not_before: u64,
+    /// Last second of its validity.
+    pub not_after: u64,
+    /// When it is to be renewed.
+    pub renew_at: u64,
 }
 
 /// One peer.
@@ -92,6 +112,9 @@ pub struct IkeStatus {
     pub rtt: Option<f64>,
     /// Seconds since it was authenticated.
     pub age: f64,
+    /// When it ends with the certificates that it rests on, in seconds since 1970.
+    #[serde(default)]
+    pub trusted_until: Option<u64>,
 }
 
 /// One child SA pair.

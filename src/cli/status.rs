@@ -164,6 +164,7 @@ mod tests {
                 name: "me".to_owned(),
                 address: "2002:c633:6401:1::10".parse().unwrap(),
                 public_key: "KEY".to_owned(),
+                certificate: None,
             }],
             peers: vec![PeerStatus {
                 name: "you".to_owned(),

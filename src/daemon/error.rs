@@ -7,6 +7,7 @@ use super::config::Problems;
 use crate::io::netlink::NetlinkError;
 use crate::io::tun::OpenError;
 use crate::io::udp::BindError;
+use crate::pki::TrustError;
 
 /// One sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Roots or certificates that do not fit what is known.
+    #[error("the daemon cannot start: {0}")]
+    Trust(#[from] TrustError),
     /// The system has no room.
     #[error("the daemon cannot start: {0}")]
     System(#[from] io::Error),
@@ -68,6 +72,7 @@ impl Error {
             | Self::Bind(_)
             | Self::Tun(_)
             | Self::Netlink(_)
+            | Self::Trust(_)
             | Self::Worker { .. }
             | Self::System(_) => 1,
         }

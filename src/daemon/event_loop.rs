@@ -13,6 +13,7 @@ use super::error::Error;
 use super::keylog::KeyLog;
 use super::machine::Edge;
 use super::requests::Desk;
+use super::trust::{self, JumpWatch};
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::tables;
@@ -70,6 +71,7 @@ struct Daemon {
     changes: mpsc::Receiver<()>,
     /// When a burst of address changes is handled.
     moved: Option<Instant>,
+    clock: JumpWatch,
     signals: Signals,
 }
 
@@ -87,14 +89,17 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     let (publisher, reader) = tables::new();
     let (edge, events) = Edge::open(&config, &reader).await?;
     let now = Instant::now();
-    let node = Node::new(config.to_node(keylog.is_some()), publisher, seed, now);
-    let desk = Desk::new(config, keylog.is_some(), now, edge.workers.summary());
+    let trust = trust::empty();
+    trust::apply(None, &config, &trust)?;
+    let node = Node::new(config.to_node(keylog.is_some(), &trust), publisher, seed, now);
+    let desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary());
     for entity in &desk.config.entities {
         tracing::info!("{} is {} on {}", entity.name, entity.address, desk.config.interface);
     }
     tracing::info!(peers = desk.config.peers.len(), port = desk.config.port, "up");
     ready();
-    let mut daemon = Daemon { node, edge, desk, keylog, events, calls, changes, moved: None, signals };
+    let clock = JumpWatch::new(now);
+    let mut daemon = Daemon { node, edge, desk, keylog, events, calls, changes, moved: None, clock, signals };
     let ended = daemon.turn().await;
     let Daemon { edge, desk, .. } = daemon;
     let closed = edge.close().await;
@@ -147,6 +152,9 @@ impl Daemon {
                 }
                 Wake::Timer => {
                     let now = Instant::now();
+                    if self.clock.jumped(now) {
+                        self.node.handle_clock_change(now);
+                    }
                     self.node.handle_timeout(now, &source_for);
                     self.desk.expire(now);
                 }
@@ -210,6 +218,7 @@ impl Daemon {
             self.desk.notice(Instant::now(), &event);
             self.tell(&event);
         }
+        trust::tell(&self.desk.trust);
     }
 
     fn tell(&mut self, event: &Event) {

@@ -8,6 +8,7 @@ mod keylog;
 mod machine;
 mod requests;
 pub mod telemetry;
+pub mod trust;
 
 pub use error::Error;
 pub use event_loop::{Options, run};

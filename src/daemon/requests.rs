@@ -1,6 +1,7 @@
 //! What the control socket asks of a running daemon.
 
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -8,11 +9,15 @@ use tokio::sync::oneshot;
 use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
 use super::machine::plan;
-use crate::api::{ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status};
+use super::trust;
+use crate::api::{
+    CertificateStatus, ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status,
+};
 use crate::dataplane::counters::Summary;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
 use crate::policy::spd::Action;
+use crate::policy::trust::{OwnStatus, Trust};
 
 /// How long `connect` waits unless told otherwise, and at most.
 const CONNECT_TIMEOUT: f64 = 10.0;
@@ -30,6 +35,7 @@ struct Waiting {
 /// The daemon's state that requests read and change, beside the node.
 pub(super) struct Desk {
     pub(super) config: Config,
+    pub(super) trust: Arc<Trust>,
     pub(super) keylog: bool,
     pub(super) started: Instant,
     pub(super) summary: Summary,
@@ -42,13 +48,30 @@ fn refusal(stage: &str, error: impl Into<String>) -> ErrorReply {
     ErrorReply { stage: stage.to_owned(), error: error.into() }
 }
 
+fn certificate_status(own: &OwnStatus) -> CertificateStatus {
+    CertificateStatus {
+        serial: own.leaf.serial.to_string(),
+        name: own.leaf.name.clone(),
+        kind: own.leaf.kind.to_string(),
+        not_before: own.leaf.not_before,
+        not_after: own.leaf.not_after,
+        renew_at: own.renew_at,
+    }
+}
+
 fn document(value: &impl serde::Serialize) -> Reply {
     serde_json::to_value(value).map_err(|error| refusal("internal", error.to_string()))
 }
 
 impl Desk {
-    pub(super) fn new(config: Config, keylog: bool, started: Instant, summary: Summary) -> Self {
-        Self { config, keylog, started, summary, waiting: Vec::new(), down: Vec::new() }
+    pub(super) fn new(
+        config: Config,
+        trust: Arc<Trust>,
+        keylog: bool,
+        started: Instant,
+        summary: Summary,
+    ) -> Self {
+        Self { config, trust, keylog, started, summary, waiting: Vec::new(), down: Vec::new() }
     }
 
     /// Answers a request, now or later.
@@ -177,7 +200,9 @@ impl Desk {
                 "nothing was changed: new ports, interface, addresses or routed prefixes need 'domicile down' and 'domicile up'",
             ));
         }
-        node.set_config(now, new.to_node(self.keylog));
+        trust::apply(Some(&self.config), &new, &self.trust)
+            .map_err(|error| refusal("request", format!("nothing was changed: {error}")))?;
+        node.set_config(now, new.to_node(self.keylog, &self.trust));
         self.config = new;
         Ok(format!("{} was read again", self.config.path.display()))
     }
@@ -187,10 +212,15 @@ impl Desk {
         for (reason, count) in node.drops() {
             *drops.entry(reason).or_default() += count;
         }
+        let certificates = self.trust.own_certificates();
         let entities = self.config.entities.iter().map(|entity| EntityStatus {
             name: entity.name.clone(),
             address: entity.address,
             public_key: entity.key.public().to_string(),
+            certificate: certificates
+                .iter()
+                .find(|own| own.leaf.address == entity.address)
+                .map(certificate_status),
         });
         let policies = self.config.spd.policies().iter().map(|policy| PolicyStatus {
             local: policy.local.to_string(),

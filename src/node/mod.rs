@@ -149,6 +149,12 @@ impl Node {
         self.drain(now);
     }
 
+    /// The time of day jumped against `now`: the machine slept, or its clock was set.
+    pub fn handle_clock_change(&mut self, now: Instant) {
+        self.ike.handle_clock_change(now);
+        self.drain(now);
+    }
+
     /// Brings up an SA with this peer. `Ok(Some(local))`: it is up already, from that address of ours.
     /// An error is one sentence.
     pub fn connect(

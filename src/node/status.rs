@@ -109,5 +109,6 @@ fn ike_status(info: &IkeInfo) -> IkeStatus {
         peer_is_domicile: info.peer_is_domicile,
         rtt: info.rtt.map(|rtt| rtt.as_secs_f64()),
         age: info.age.as_secs_f64(),
+        trusted_until: info.trust.map(|span| span.ends),
     }
 }

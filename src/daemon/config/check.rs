@@ -17,6 +17,7 @@ use crate::addr::home::{HomeError, Homes};
 use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::pki::Root;
 use crate::policy::pad::Proof;
 use crate::policy::spd::{Action, Policy, Services, Spd};
 
@@ -40,6 +41,8 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         own_keys: HashMap::new(),
     };
     let homes = checker.homes(&file);
+    let roots = checker.roots(&file.trust);
+    let pin = checker.pin(&file.node);
     let entities: Vec<Entity> =
         file.entity.iter().filter_map(|entity| checker.entity(entity, &homes)).collect();
     if file.entity.is_empty() && !checker.read.was_told(&(0..0), "entity") {
@@ -47,7 +50,8 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
             .problems
             .whole("there is no [[entity]]: this machine needs at least one, 'domicile init' makes it");
     }
-    let peers: Vec<PeerEntry> = file.peer.iter().filter_map(|peer| checker.peer(peer, &homes)).collect();
+    let peers: Vec<PeerEntry> =
+        file.peer.iter().filter_map(|peer| checker.peer(peer, &homes, &roots)).collect();
     let configured: Vec<Policy> = file.policy.iter().filter_map(|policy| checker.policy(policy)).collect();
     let (port, ike_port) = checker.ports(&file.node);
     let interface = checker.interface(&file.node);
@@ -67,6 +71,8 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         mtu,
         control_socket,
         entities,
+        roots,
+        pin,
         peers,
         spd: Arc::new(Spd::with_defaults(configured, homes.prefixes())),
         ike_suites,
@@ -147,10 +153,12 @@ impl Checker<'_> {
         if let Some(key) = &key {
             self.own_keys.insert(*key.public().as_bytes(), owner.to_owned());
         }
-        Some(Entity { name: owner.to_owned(), address: address?, key: key? })
+        let public = key.as_ref().map(PrivateKey::public);
+        let certificate = self.certificate(entity.certificate.as_ref(), address, public);
+        Some(Entity { name: owner.to_owned(), address: address?, key: key?, certificate })
     }
 
-    fn peer(&mut self, peer: &Spanned<file::Peer>, homes: &Homes) -> Option<PeerEntry> {
+    fn peer(&mut self, peer: &Spanned<file::Peer>, homes: &Homes, roots: &[Root]) -> Option<PeerEntry> {
         let (span, peer) = (peer.span(), peer.get_ref());
         let kind = "[[peer]]";
         let name = self.required(&peer.name, &span, kind, "name", "choose one");
@@ -160,7 +168,9 @@ impl Checker<'_> {
         let owner = name.map_or("", |name| name.get_ref());
         let text = self.required(&peer.address, &span, kind, "address", "write its permanent IPv6 address");
         let address = text.and_then(|text| self.address(text, owner));
-        let proof = self.proof(peer, &span);
+        let certified =
+            address.is_some_and(|address| roots.iter().any(|root| root.prefix().contains(&address)));
+        let proof = self.proof(peer, &span, certified);
         let endpoint = match (&peer.endpoint, text.zip(address)) {
             (Some(text), _) if text.get_ref() == "none" => None,
             (Some(text), _) => self.endpoint(text),
@@ -186,7 +196,7 @@ impl Checker<'_> {
         Some(PeerEntry { name: owner.to_owned(), address: address?, proof: proof?, endpoint, keep_up })
     }
 
-    fn proof(&mut self, peer: &file::Peer, span: &std::ops::Range<usize>) -> Option<Proof> {
+    fn proof(&mut self, peer: &file::Peer, span: &std::ops::Range<usize>, certified: bool) -> Option<Proof> {
         match (&peer.public_key, &peer.psk_file) {
             (Some(text), None) => match text.get_ref().parse::<PublicKey>() {
                 Ok(key) => {
@@ -221,17 +231,9 @@ impl Checker<'_> {
                 self.problems.at(text.span(), "a peer has either public_key or psk_file: remove one");
                 None
             }
+            (None, None) if certified => Some(Proof::Certificate),
             (None, None) => {
-                if !self.read.was_told(span, "public_key") && !self.read.was_told(span, "psk_file") {
-                    let name = peer.name.as_ref().map_or("", |name| name.get_ref());
-                    let span = peer.name.as_ref().map_or_else(|| span.clone(), Spanned::span);
-                    self.problems.at(
-                        span,
-                        format!(
-                            "peer \"{name}\" needs a public_key (from 'domicile key show' there) or a psk_file"
-                        ),
-                    );
-                }
+                self.no_proof(peer.name.as_ref(), span);
                 None
             }
         }

@@ -10,6 +10,7 @@ pub(super) struct File {
     pub(super) node: Node,
     pub(super) entity: Vec<Spanned<Entity>>,
     pub(super) home: Vec<Spanned<Home>>,
+    pub(super) trust: Vec<Spanned<Trust>>,
     pub(super) peer: Vec<Spanned<Peer>>,
     pub(super) policy: Vec<Spanned<Policy>>,
     pub(super) ike: Ike,
@@ -25,6 +26,7 @@ pub(super) struct Node {
     pub(super) mtu: Option<Spanned<u16>>,
     pub(super) control_socket: Option<Spanned<String>>,
     pub(super) allow_special_homes: bool,
+    pub(super) pin: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +35,7 @@ pub(super) struct Entity {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<String>>,
     pub(super) key_file: Option<Spanned<String>>,
+    pub(super) certificate: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +43,12 @@ pub(super) struct Entity {
 pub(super) struct Home {
     pub(super) prefix: Option<Spanned<String>>,
     pub(super) endpoint: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Trust {
+    pub(super) root: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,6 +9,7 @@ mod problem;
 mod read;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod values;
 
 use std::net::{Ipv6Addr, SocketAddrV4};
@@ -25,8 +26,11 @@ use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::ike::{self, Lifetimes, LocalEntity};
 use crate::node;
+use crate::pki::Root;
+use crate::pki::trust::PinPolicy;
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::Spd;
+use crate::policy::trust::Trust;
 
 /// Where the configuration is unless said otherwise.
 pub const DEFAULT_PATH: &str = "/etc/domicile/domicile.toml";
@@ -42,6 +46,8 @@ pub struct Entity {
     pub address: Ipv6Addr,
     /// Its key.
     pub key: PrivateKey,
+    /// The certificate of that key that its home issued, in DER.
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// A peer.
@@ -76,6 +82,10 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Local entities.
     pub entities: Vec<Entity>,
+    /// Roots of trusted homes (`[[trust]]`).
+    pub roots: Vec<Root>,
+    /// What a new key of a known address means (`[node] pin`).
+    pub pin: PinPolicy,
     /// Peers.
     pub peers: Vec<PeerEntry>,
     /// The policy, defaults included.
@@ -119,13 +129,14 @@ fn beside(config: &Path, path: &str) -> PathBuf {
 }
 
 impl Config {
-    /// What the node is told.
-    pub fn to_node(&self, keylog: bool) -> node::Config {
+    /// What the node is told. `trust` has been told of this configuration ([`crate::daemon::trust::apply`]).
+    pub fn to_node(&self, keylog: bool, trust: &Arc<Trust>) -> node::Config {
         let pad = Pad::new(self.peers.iter().map(|peer| Peer {
             name: peer.name.clone(),
             address: peer.address,
             proof: peer.proof.clone(),
         }));
+        let pad = pad.with_certificates(Arc::clone(trust) as _);
         let entities = self
             .entities
             .iter()

@@ -47,7 +47,7 @@ fn a_small_file_has_good_defaults() {
     assert_eq!(config.peers[0].endpoint, Some("9.9.9.9:4500".parse().unwrap()));
     assert_eq!((config.port, config.ike_port, config.mtu), (4500, 500, 1380));
     assert_eq!(config.routed(), ["2002::/16".parse().unwrap()]);
-    let node = config.to_node(false);
+    let node = config.to_node(false, &crate::daemon::trust::empty());
     assert_eq!(node.peers.len(), 1);
     assert!(node.ike.pad.find("2002:909:909:1::20".parse().unwrap()).is_some());
 }
@@ -321,7 +321,9 @@ const EXAMPLE: &str = include_str!("../../../docs/example.toml");
 
 #[test]
 fn the_example_has_every_key_that_there_is() {
-    for section in ["", "[node]", "[[entity]]", "[[home]]", "[[peer]]", "[[policy]]", "[ike]", "[esp]"] {
+    for section in
+        ["", "[node]", "[[entity]]", "[[home]]", "[[trust]]", "[[peer]]", "[[policy]]", "[ike]", "[esp]"]
+    {
         let told = Place::new().check(&format!("{section}\nzzz = 1\n")).unwrap_err();
         let known = told.lines().find_map(|line| line.split_once("unknown field `zzz`, expected")).unwrap().1;
         let part = EXAMPLE.split(section).skip(1).map(|rest| rest.split("\n[").next().unwrap_or_default());
@@ -350,4 +352,108 @@ fn the_example_shows_the_defaults() {
     (default.entities, default.peers, default.spd) =
         (shown.entities.clone(), shown.peers.clone(), Arc::clone(&shown.spd));
     assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+}
+
+mod certificates {
+    use super::*;
+    use crate::pki::{Authority, Kind, LeafRequest, TrustError, pem};
+    use crate::policy::certificates::Certificates as _;
+    use crate::policy::pad::Proof;
+
+    const TRUST: &str = "\n[[trust]]\nroot = \"root.pem\"\n";
+
+    /// Any time: the check of a configuration does not look at the clock.
+    const NOW: u64 = 1_800_000_000;
+
+    fn authority(seed: u8) -> Authority {
+        let prefix = "2002:808:808::/48".parse().unwrap();
+        Authority::create(PrivateKey::from_seed(&[seed; 32]), prefix, None, NOW, [seed; 16]).unwrap()
+    }
+
+    fn leaf(address: &str, key: u8) -> Vec<u8> {
+        let key = PrivateKey::from_seed(&[key; 32]).public();
+        let address = address.parse().unwrap();
+        let request = LeafRequest { address, name: None, kind: Kind::Device, key, lifetime: 3600 };
+        authority(1).issue(&request, NOW, [3; 16]).unwrap().der
+    }
+
+    fn place(leaf: &[u8]) -> Place {
+        let place = Place::new();
+        let write = |file: &str, der: &[u8]| {
+            std::fs::write(place.dir.path().join(file), pem::encode(der).unwrap()).unwrap();
+        };
+        write("root.pem", authority(1).root().der());
+        write("other.pem", authority(2).root().der());
+        write("me.pem", leaf);
+        place
+    }
+
+    fn certified() -> String {
+        format!("{ENTITY}certificate = \"me.pem\"\n{TRUST}")
+    }
+
+    #[test]
+    fn a_certificate_and_a_trusted_home() {
+        let place = place(&leaf("2002:808:808:1::10", 1));
+        let other = "\n[[peer]]\nname = \"you\"\naddress = \"2002:808:808:1::20\"\n";
+        let config = place.check(&(certified() + other)).unwrap();
+        assert!(matches!(config.peers[0].proof, Proof::Certificate));
+        let trust = crate::daemon::trust::empty();
+        crate::daemon::trust::apply(None, &config, &trust).unwrap();
+        assert_eq!(trust.own_certificates()[0].leaf.address, config.entities[0].address);
+        let unlisted = "2002:808:808:1::30".parse().unwrap();
+        let node = config.to_node(false, &trust);
+        assert!(trust.accepts(unlisted) && node.ike.pad.find(unlisted).is_some());
+        // Another root for the same prefix changes nothing; a home that is no longer named is forgotten.
+        let false_home = place.check(&certified().replace("root.pem", "other.pem")).unwrap();
+        let refused = crate::daemon::trust::apply(Some(&config), &false_home, &trust);
+        assert!(matches!(refused, Err(TrustError::AnotherRoot { .. })));
+        assert!(trust.accepts(unlisted));
+        let plain = place.check(ENTITY).unwrap();
+        crate::daemon::trust::apply(Some(&config), &plain, &trust).unwrap();
+        assert!(!trust.accepts(unlisted) && trust.own_certificates().is_empty());
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_told() {
+        let good = leaf("2002:808:808:1::10", 1);
+        for (leaf, change, wanted) in [
+            (
+                leaf("2002:808:808:1::11", 1),
+                None,
+                ":6:15: the certificate in me.pem is for 2002:808:808:1::11",
+            ),
+            (leaf("2002:808:808:1::10", 2), None, ":6:15: the certificate in me.pem is for another key"),
+            (good.clone(), Some(("me.pem", "no.pem")), "no.pem: No such file"),
+            (
+                good.clone(),
+                Some(("me.pem", "me.key")),
+                ":6:15: me.key: this is not a readable X.509 certificate",
+            ),
+            (good.clone(), Some(("me.pem", "root.pem")), ":6:15: root.pem: "),
+            (
+                good.clone(),
+                Some(("root.pem", "me.pem")),
+                ":9:8: me.pem: this certificate is not the root of a home",
+            ),
+            (good.clone(), Some(("root = ", "roof = ")), "unknown field `roof`"),
+            (
+                good.clone(),
+                Some(("[[trust]]", "[node]\npin = \"loose\"\n[[trust]]")),
+                ":9:7: pin = \"loose\" is unknown",
+            ),
+            (
+                good.clone(),
+                Some(("[[trust]]", "[[trust]]\nroot = \"other.pem\"\n[[trust]]")),
+                "has a [[trust]] entry already",
+            ),
+        ] {
+            let text = change.map_or_else(certified, |(from, to)| certified().replace(from, to));
+            let told = place(&leaf).check(&text).unwrap_err();
+            assert!(told.contains(wanted), "{wanted:?} is not in:\n{told}");
+        }
+        let elsewhere = "\n[[peer]]\nname = \"you\"\naddress = \"2002:909:909:1::20\"\n";
+        let told = place(&good).check(&(certified() + elsewhere)).unwrap_err();
+        assert!(told.contains("peer \"you\" needs a public_key") && told.contains("[[trust]]"), "{told}");
+    }
 }
