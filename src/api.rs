@@ -193,7 +193,7 @@ pub struct ConnectReply {
 /// Any reply with a status other than 2xx. The sentence says what is wrong, where, and what to do.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct ErrorReply {
-    /// Stage that failed: `name`, `policy`, `ike`, `sa`, `request`, `internal`.
+    /// Stage that failed: `name`, `policy`, `ike`, `sa`, `configuration`, `request`, `internal`.
     pub stage: String,
     /// One sentence.
     pub error: String,

@@ -161,6 +161,39 @@ fn mistakes_are_told_with_their_place() {
 }
 
 #[test]
+fn every_verb_refuses_what_it_does_not_know() {
+    let place = Place::initialised();
+    for verb in [
+        "init",
+        "key show",
+        "key generate f",
+        "address derive 8.8.8.8",
+        "address explain ::1",
+        "peer add a ::1 --public-key k",
+        "peer remove a",
+        "peer list",
+        "up",
+        "down",
+        "reload",
+        "status",
+        "connect a",
+        "disconnect a",
+        "rekey a",
+        "ping a",
+        "check",
+        "completions bash",
+    ] {
+        let mut args: Vec<&str> = verb.split(' ').collect();
+        args.push("--bogus");
+        place.fails(&args, 2, &["unexpected argument '--bogus'", "--help"]);
+        args.pop();
+        args.extend(["1", "2", "3"]);
+        place.fails(&args, 2, &["--help"]);
+    }
+    assert_eq!(place.files(), ["domicile.toml", "left.key"]);
+}
+
+#[test]
 fn typing_errors_are_answered_with_a_hint() {
     let place = Place::new();
     place.fails(&["statsu"], 2, &["statsu", "status"]);
@@ -437,7 +470,7 @@ fn what_this_user_may_not_read_is_a_matter_of_permission() {
         command.arg(env!("CARGO_BIN_EXE_domicile")).args(args).env("DOMICILE_CONFIG", &file);
         command.output().unwrap()
     };
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     for args in [&["check"][..], &["peer", "list"], &["peer", "remove", "x"], &["key", "show"], &["up"]] {
         Place::failed(args, run(args), 4, &["permission denied", "sudo"]);
     }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::args::Cli;
-use super::exit::{FAILURE, Failed, NOT_RUNNING, PERMISSION, USAGE};
+use super::exit::{CONFIG, FAILURE, Failed, NOT_RUNNING, PERMISSION, USAGE};
 use crate::api::ErrorReply;
 use crate::daemon::config::{DEFAULT_SOCKET, MAX_SOCKET_PATH, socket_of};
 
@@ -111,6 +111,8 @@ async fn exchange(
         return Ok(bytes.to_vec());
     }
     Err(match serde_json::from_slice::<ErrorReply>(&bytes) {
+        // Its problems have their places, like those that 'check' tells.
+        Ok(reply) if reply.stage == "configuration" => Failed::new(CONFIG, reply.error),
         Ok(reply) => Failed::new(FAILURE, format!("{}: {}", reply.stage, reply.error)),
         Err(_) => Failed::new(FAILURE, format!("the daemon answers {status}")),
     })

@@ -189,7 +189,7 @@ impl Desk {
     pub(super) fn reload(&mut self, now: Instant, node: &mut Node) -> Result<String, ErrorReply> {
         let new = config::load(&self.config.path).map_err(|problems| {
             refusal(
-                "request",
+                "configuration",
                 format!("nothing was changed, because the configuration has problems:\n{problems}"),
             )
         })?;
