@@ -91,7 +91,7 @@ impl Sa {
         payloads.push(Payload::IdResponder(Identification::from_address(self.remote)));
         payloads.push(auth);
         let offer = ChildOffer::new(ctx, self, false, None);
-        payloads.extend(offer.payloads(ctx, self, &[]));
+        payloads.extend(offer.payloads(self, &[]));
         if !self.is_relayed() {
             payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
         }

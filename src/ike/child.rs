@@ -60,7 +60,7 @@ impl Sa {
                 data: Vec::new(),
             }));
         }
-        payloads.extend(offer.payloads(ctx, self, &[Payload::Nonce(nonce.clone())]));
+        payloads.extend(offer.payloads(self, &[Payload::Nonce(nonce.clone())]));
         let task = Task::Child(Box::new(ChildTask { offer, nonce, old, collision: None }));
         self.request(ctx, now, exchange::CREATE_CHILD_SA, &payloads, task);
     }

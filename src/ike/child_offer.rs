@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::context::Context;
 use super::event::{ChildId, ChildSa, Event, Failure};
 use super::inform::find;
-use super::proposal::{GROUP_X25519, Pfs, choose_child, offer_child};
+use super::proposal::{GROUP_X25519, Pfs, choose_child, offer_child, read_child_answer};
 use super::sa::Sa;
 use super::select;
 use crate::crypto::kex::KeyPair;
@@ -32,8 +32,9 @@ pub(super) struct Child {
 
 /// What we offered and wait to see answered.
 pub(super) struct ChildOffer {
-    pub(super) spi_in: u32,
-    pub(super) suites: Vec<EspSuite>,
+    spi_in: u32,
+    suites: Vec<EspSuite>,
+    proposals: Vec<Proposal>,
     kex: Option<KeyPair>,
 }
 
@@ -45,13 +46,13 @@ impl ChildOffer {
         let kex = pfs.then(|| KeyPair::generate(&mut ctx.rng));
         let spi_in = ctx.reserve_spi(sa.id);
         sa.offered = Some(spi_in);
-        Self { spi_in, suites, kex }
+        let proposals = offer_child(&suites, spi_in, ctx.config.esn, pfs);
+        Self { spi_in, suites, proposals, kex }
     }
 
     /// SA, then `between` (the nonce), KE, TSi, TSr.
-    pub(super) fn payloads(&self, ctx: &Context, sa: &Sa, between: &[Payload]) -> Vec<Payload> {
-        let mut payloads =
-            vec![Payload::Sa(offer_child(&self.suites, self.spi_in, ctx.config.esn, self.kex.is_some()))];
+    pub(super) fn payloads(&self, sa: &Sa, between: &[Payload]) -> Vec<Payload> {
+        let mut payloads = vec![Payload::Sa(self.proposals.clone())];
         payloads.extend_from_slice(between);
         if let Some(kex) = &self.kex {
             payloads.push(Payload::KeyExchange { group: GROUP_X25519, data: kex.public().to_vec() });
@@ -103,7 +104,7 @@ impl ChildOffer {
         let parts =
             ChildPayloads::find(payloads).ok_or_else(|| protocol("answer without SA or selectors"))?;
         let pfs = if self.kex.is_some() { Pfs::WhenOffered } else { Pfs::Never };
-        let choice = choose_child(parts.proposals, &self.suites, ctx.config.esn, pfs, true)
+        let choice = read_child_answer(parts.proposals, &self.proposals, &self.suites, pfs)
             .ok_or_else(|| protocol("the answer is not what was offered"))?;
         if !select::is_single(parts.ts_i, sa.local) || !select::is_single(parts.ts_r, sa.remote) {
             return Err(Failure::SelectorsRefused);
@@ -258,8 +259,8 @@ impl Sa {
             return Err(nt::TS_UNACCEPTABLE);
         }
         let pfs = if create.is_some() { Pfs::WhenOffered } else { Pfs::Never };
-        let choice = choose_child(parts.proposals, &suites, ctx.config.esn, pfs, false)
-            .ok_or(nt::NO_PROPOSAL_CHOSEN)?;
+        let choice =
+            choose_child(parts.proposals, &suites, ctx.config.esn, pfs).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
         let mut middle = Vec::new();
         if create.is_some() {
             middle.push(Payload::Nonce(nonce_r.to_vec()));

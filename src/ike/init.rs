@@ -8,7 +8,7 @@ use super::context::Context;
 use super::event::{Failure, IkeId};
 use super::inform::{find, first_error};
 use super::message::Protection;
-use super::proposal::{GROUP_X25519, choose_ike, offer_ike};
+use super::proposal::{GROUP_X25519, choose_ike, offer_ike, read_ike_answer};
 use super::sa::{Keys, PeerTraits, Phase, Sa};
 use super::timer::{Timer, TimerTable};
 use super::window::{LONGEST_HANDSHAKE, Outstanding, Task, Window};
@@ -34,6 +34,7 @@ pub(super) struct InitSent {
     kex: KeyPair,
     nonce: Vec<u8>,
     message: Vec<u8>,
+    offer: Vec<Proposal>,
     /// Drawn once: a request that is sent again with a cookie is otherwise the same (RFC 7296 §2.6).
     notifies: Vec<Payload>,
     cookie: Option<Vec<u8>>,
@@ -163,6 +164,7 @@ pub(super) fn start(ctx: &mut Context, now: Instant, local: Ipv6Addr, remote: Ip
         kex,
         nonce: ctx.nonce(),
         message: Vec::new(),
+        offer: offer_ike(&ctx.config.ike_suites, None),
         notifies: common_notifies(ctx, sa.spi_i, 0, path),
         cookie: None,
         restarts: 0,
@@ -178,7 +180,7 @@ impl Sa {
         if let Some(cookie) = &init.cookie {
             payloads.push(nat::status(nt::COOKIE, cookie.clone()));
         }
-        payloads.push(Payload::Sa(offer_ike(&ctx.config.ike_suites, None)));
+        payloads.push(Payload::Sa(init.offer.clone()));
         payloads.push(Payload::KeyExchange { group: GROUP_X25519, data: init.kex.public().to_vec() });
         payloads.push(Payload::Nonce(init.nonce.clone()));
         payloads.extend_from_slice(&init.notifies);
@@ -216,11 +218,11 @@ impl Sa {
             return;
         }
         let Some(init) = InitPayloads::find(&payloads) else { return };
-        let choice = choose_ike(init.proposals, &ctx.config.ike_suites, true);
+        let Phase::InitSent(sent) = &self.phase else { return };
+        let choice = read_ike_answer(init.proposals, &sent.offer, &ctx.config.ike_suites);
         let (Some(choice), GROUP_X25519, true) = (choice, init.group, header.responder_spi != 0) else {
             return;
         };
-        let Phase::InitSent(sent) = &self.phase else { return };
         let Ok(shared) = sent.kex.agree(init.public) else { return };
         let seed = skeyseed(&sent.nonce, init.nonce, &shared);
         let Ok(material) =
@@ -301,7 +303,7 @@ pub(super) fn answer(
             return None;
         }
     }
-    let Some(choice) = choose_ike(init.proposals, &ctx.config.ike_suites, false) else {
+    let Some(choice) = choose_ike(init.proposals, &ctx.config.ike_suites) else {
         refuse(ctx, nt::NO_PROPOSAL_CHOSEN, Vec::new());
         return None;
     };

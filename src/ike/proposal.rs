@@ -15,7 +15,10 @@ const INTEG: u8 = 3;
 const KE: u8 = 4;
 const ESN: u8 = 5;
 
-fn transform(kind: u8, id: u16, key_length: Option<u16>) -> Transform {
+const NO_INTEGRITY: Transform = transform(INTEG, 0, None);
+const NO_EXCHANGE: Transform = transform(KE, 0, None);
+
+const fn transform(kind: u8, id: u16, key_length: Option<u16>) -> Transform {
     Transform { kind, id, key_length, unknown_attribute: false }
 }
 
@@ -42,6 +45,8 @@ pub(super) struct IkeChoice {
     pub(super) suite: IkeSuite,
     /// The sender's SPI, when the proposal carried one (rekey).
     pub(super) spi: Option<u64>,
+    /// INTEG NONE was offered, and is part of the answer.
+    no_integrity: bool,
 }
 
 impl IkeChoice {
@@ -50,17 +55,39 @@ impl IkeChoice {
         let mut offer = offer_ike(&[self.suite], spi);
         if let Some(proposal) = offer.first_mut() {
             proposal.number = self.number;
+            proposal.transforms.extend(self.no_integrity.then_some(NO_INTEGRITY));
         }
         offer
     }
 }
 
-/// Chooses as responder: our order of preference decides among what the initiator offers. Also reads an answer, which
-/// is an offer with one alternative (`exact`: exactly one transform of each type, RFC 7296 §3.3.6).
-pub(super) fn choose_ike(proposals: &[Proposal], ours: &[IkeSuite], exact: bool) -> Option<IkeChoice> {
-    if exact && proposals.len() != 1 {
-        return None;
-    }
+/// An answer takes one of the proposals offered, by its number, adds nothing to it, and has at most one transform of a
+/// type (RFC 7296 §2.7, §3.3.1, §3.3.6). NONE, said or not, is the same.
+fn is_answer(answer: &[Proposal], offered: &[Proposal]) -> bool {
+    let [chosen] = answer else { return false };
+    let transforms = &chosen.transforms;
+    let alone = |kind: u8| transforms.iter().filter(|other| other.kind == kind).count() == 1;
+    offered.iter().filter(|offer| (offer.number, offer.protocol) == (chosen.number, chosen.protocol)).any(
+        |offer| {
+            let known = |transform| {
+                offer.transforms.contains(transform) || [NO_INTEGRITY, NO_EXCHANGE].contains(transform)
+            };
+            transforms.iter().all(|transform| known(transform) && alone(transform.kind))
+        },
+    )
+}
+
+/// Reads the answer to an offer of ours.
+pub(super) fn read_ike_answer(
+    answer: &[Proposal],
+    offered: &[Proposal],
+    ours: &[IkeSuite],
+) -> Option<IkeChoice> {
+    is_answer(answer, offered).then(|| choose_ike(answer, ours)).flatten()
+}
+
+/// Chooses as responder: our order of preference decides among what the initiator offers.
+pub(super) fn choose_ike(proposals: &[Proposal], ours: &[IkeSuite]) -> Option<IkeChoice> {
     ours.iter().find_map(|suite| {
         proposals.iter().filter(|proposal| proposal.protocol == PROTOCOL_IKE).find_map(|proposal| {
             let wanted = [
@@ -72,14 +99,12 @@ pub(super) fn choose_ike(proposals: &[Proposal], ours: &[IkeSuite], exact: bool)
             if !complete || !only_types(proposal, &[ENCR, PRF, KE, INTEG]) || needs_integrity(proposal) {
                 return None;
             }
-            if exact && proposal.transforms.len() != wanted.len() {
-                return None;
-            }
             let spi = match proposal.spi.len() {
                 0 => None,
                 _ => Some(u64::from_be_bytes(proposal.spi.as_slice().try_into().ok()?)),
             };
-            Some(IkeChoice { number: proposal.number, suite: *suite, spi })
+            let no_integrity = proposal.transforms.contains(&NO_INTEGRITY);
+            Some(IkeChoice { number: proposal.number, suite: *suite, spi, no_integrity })
         })
     })
 }
@@ -137,6 +162,9 @@ pub(super) struct ChildChoice {
     pub(super) spi: u32,
     /// A key exchange is part of it.
     pub(super) pfs: bool,
+    /// NONE was offered for a type and is part of the answer: exactly one transform of each type (RFC 7296 §3.3.6).
+    no_integrity: bool,
+    no_exchange: bool,
 }
 
 impl ChildChoice {
@@ -144,6 +172,8 @@ impl ChildChoice {
     pub(super) fn answer(&self, spi: u32) -> Vec<Proposal> {
         let mut proposal = child_proposal(self.number, &[self.suite], spi, self.esn, self.pfs);
         proposal.transforms.retain(|transform| transform.kind != ESN || transform.id == u16::from(self.esn));
+        proposal.transforms.extend(self.no_integrity.then_some(NO_INTEGRITY));
+        proposal.transforms.extend(self.no_exchange.then_some(NO_EXCHANGE));
         vec![proposal]
     }
 }
@@ -151,33 +181,39 @@ impl ChildChoice {
 /// Which key exchange a choice may contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pfs {
-    /// IKE_AUTH: none can be (RFC 7296 §1.2); KE transforms in the offer are ignored.
+    /// IKE_AUTH: none can be (RFC 7296 §1.2); KE transforms in the offer other than NONE are ignored.
     Never,
-    /// CREATE_CHILD_SA: taken when offered (`NONE` as an alternative is declined).
+    /// CREATE_CHILD_SA: taken when offered (`NONE` beside it is declined).
     WhenOffered,
 }
 
-/// Chooses as responder by our order of preference, preferring ESN when both sides do it; with `exact` reads an
-/// answer.
+/// Reads the answer to an offer of ours.
+pub(super) fn read_child_answer(
+    answer: &[Proposal],
+    offered: &[Proposal],
+    ours: &[EspSuite],
+    pfs: Pfs,
+) -> Option<ChildChoice> {
+    // What was not offered is not in the answer: ESN as well.
+    is_answer(answer, offered).then(|| choose_child(answer, ours, true, pfs)).flatten()
+}
+
+/// Chooses as responder by our order of preference, preferring ESN when both sides do it.
 pub(super) fn choose_child(
     proposals: &[Proposal],
     ours: &[EspSuite],
     esn: bool,
     pfs: Pfs,
-    exact: bool,
 ) -> Option<ChildChoice> {
-    if exact && proposals.len() != 1 {
-        return None;
-    }
     ours.iter().find_map(|suite| {
         proposals
             .iter()
             .filter(|proposal| proposal.protocol == PROTOCOL_ESP)
-            .find_map(|proposal| fit_child(proposal, *suite, esn, pfs, exact))
+            .find_map(|proposal| fit_child(proposal, *suite, esn, pfs))
     })
 }
 
-fn fit_child(proposal: &Proposal, suite: EspSuite, esn: bool, pfs: Pfs, exact: bool) -> Option<ChildChoice> {
+fn fit_child(proposal: &Proposal, suite: EspSuite, esn: bool, pfs: Pfs) -> Option<ChildChoice> {
     let has = |kind: u8, id: u16, key_length: Option<u16>| {
         proposal.transforms.contains(&transform(kind, id, key_length))
     };
@@ -192,17 +228,14 @@ fn fit_child(proposal: &Proposal, suite: EspSuite, esn: bool, pfs: Pfs, exact: b
         None if needs_integrity(proposal) => return None,
         Some(_) | None => {}
     }
-    let key_exchange = has(KE, GROUP_X25519, None);
-    if pfs == Pfs::WhenOffered && offers(KE) && !key_exchange && !has(KE, 0, None) {
+    let key_exchange = pfs == Pfs::WhenOffered && has(KE, GROUP_X25519, None);
+    let no_exchange = !key_exchange && has(KE, 0, None);
+    if pfs == Pfs::WhenOffered && offers(KE) && !key_exchange && !no_exchange {
         return None;
     }
     // An offer without any ESN transform means "no ESN" to old peers (RFC 7296 §3.3.3 wants one).
     let long = esn && has(ESN, 1, None);
     if !long && !has(ESN, 0, None) && offers(ESN) {
-        return None;
-    }
-    let types = [ENCR, INTEG, KE, ESN];
-    if exact && types.iter().any(|kind| proposal.transforms.iter().filter(|t| t.kind == *kind).count() > 1) {
         return None;
     }
     let spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().ok()?);
@@ -211,6 +244,8 @@ fn fit_child(proposal: &Proposal, suite: EspSuite, esn: bool, pfs: Pfs, exact: b
         suite,
         esn: long,
         spi,
-        pfs: pfs == Pfs::WhenOffered && key_exchange,
+        pfs: key_exchange,
+        no_integrity: suite.integrity_id().is_none() && has(INTEG, 0, None),
+        no_exchange,
     })
 }

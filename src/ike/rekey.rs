@@ -9,7 +9,7 @@ use super::context::{Context, Deferred};
 use super::event::{CloseReason, Failure};
 use super::inform::{error, first_error};
 use super::message::Protection;
-use super::proposal::{GROUP_X25519, IkeChoice, choose_ike, offer_ike};
+use super::proposal::{GROUP_X25519, IkeChoice, choose_ike, offer_ike, read_ike_answer};
 use super::sa::{Keys, Phase, Sa};
 use super::timer::{Timer, TimerTable};
 use super::window::{Task, Want, Window};
@@ -17,7 +17,7 @@ use crate::crypto::kex::KeyPair;
 use crate::crypto::prf::{ike_keys, skeyseed_rekey};
 use crate::crypto::secret::Secret;
 use crate::dataplane::event::UdpPath;
-use crate::wire::ike::{Payload, exchange, notify_type as nt};
+use crate::wire::ike::{Payload, Proposal, exchange, notify_type as nt};
 
 /// An old SA that its creator was to delete is deleted by us after this long.
 pub(super) const FALLBACK: Duration = Duration::from_secs(10);
@@ -27,6 +27,7 @@ pub(super) struct RekeyTask {
     kex: KeyPair,
     nonce: Vec<u8>,
     spi: u64,
+    offer: Vec<Proposal>,
     /// The peer asked for the same meanwhile: its SA, ready, and the lowest nonce of that exchange.
     pub(super) collision: Option<(Box<Sa>, Vec<u8>)>,
 }
@@ -41,12 +42,13 @@ impl Sa {
         let kex = KeyPair::generate(&mut ctx.rng);
         let nonce = ctx.nonce();
         let spi = ctx.ike_spi();
+        let offer = offer_ike(&ctx.config.ike_suites, Some(spi));
         let payloads = [
-            Payload::Sa(offer_ike(&ctx.config.ike_suites, Some(spi))),
+            Payload::Sa(offer.clone()),
             Payload::Nonce(nonce.clone()),
             Payload::KeyExchange { group: GROUP_X25519, data: kex.public().to_vec() },
         ];
-        let task = Task::RekeyIke(Box::new(RekeyTask { kex, nonce, spi, collision: None }));
+        let task = Task::RekeyIke(Box::new(RekeyTask { kex, nonce, spi, offer, collision: None }));
         self.request(ctx, now, exchange::CREATE_CHILD_SA, &payloads, task);
     }
 
@@ -188,7 +190,7 @@ impl Sa {
                 _ => None,
             })
             .ok_or(nt::INVALID_SYNTAX)?;
-        let choice = choose_ike(proposals, &ctx.config.ike_suites, false).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
+        let choice = choose_ike(proposals, &ctx.config.ike_suites).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
         let their_spi = choice.spi.filter(|spi| *spi != 0).ok_or(nt::INVALID_SYNTAX)?;
         let nonce_i = nonce(payloads).ok_or(nt::INVALID_SYNTAX)?;
         let public = x25519(payloads)?;
@@ -268,7 +270,7 @@ impl Sa {
                 _ => None,
             })
             .ok_or(refusal)?;
-        let choice = choose_ike(proposals, &ctx.config.ike_suites, true).ok_or(refusal)?;
+        let choice = read_ike_answer(proposals, &task.offer, &ctx.config.ike_suites).ok_or(refusal)?;
         let their_spi = choice.spi.filter(|spi| *spi != 0).ok_or(refusal)?;
         let nonce_r = nonce(payloads).ok_or(refusal)?;
         let public = x25519(payloads).map_err(|_| refusal)?;

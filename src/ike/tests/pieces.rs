@@ -9,49 +9,109 @@ use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::ike::cookie::CookieJar;
 use crate::ike::fragment::{MAX_MESSAGE, Reassembly, UNPROVEN};
 use crate::ike::message::{Opened, Part, Protection};
-use crate::ike::proposal::{Pfs, choose_child, choose_ike, offer_child, offer_ike};
+use crate::ike::proposal::{
+    ChildChoice, Pfs, choose_child, choose_ike, offer_child, offer_ike, read_child_answer, read_ike_answer,
+};
 use crate::ike::select;
-use crate::wire::ike::{Header, Payload, TrafficSelector, Transform, exchange, flags};
+use crate::wire::ike::{Header, Payload, Proposal, TrafficSelector, Transform, exchange, flags};
 
 const ALL: [EspSuite; 4] =
     [EspSuite::Aes256GcmIiv, EspSuite::ChaCha20Poly1305Iiv, EspSuite::Aes256Gcm, EspSuite::ChaCha20Poly1305];
+
+fn child_answer(answer: &[Proposal], offered: &[Proposal]) -> Option<ChildChoice> {
+    read_child_answer(answer, offered, &ALL, Pfs::WhenOffered)
+}
 
 #[test]
 fn an_answer_is_one_of_what_was_offered() {
     for suite in ALL {
         for (esn, pfs) in [(true, true), (true, false), (false, true), (false, false)] {
             let offer = offer_child(&ALL, 0x1000, esn, pfs);
-            let chosen = choose_child(&offer, &[suite], true, Pfs::WhenOffered, false).unwrap();
+            let chosen = choose_child(&offer, &[suite], true, Pfs::WhenOffered).unwrap();
             assert_eq!((chosen.suite, chosen.esn, chosen.pfs), (suite, esn, pfs));
             let answer = chosen.answer(0x2000);
-            let read = choose_child(&answer, &ALL, esn, Pfs::WhenOffered, true).unwrap();
+            let read = child_answer(&answer, &offer).unwrap();
             assert_eq!((read.suite, read.esn, read.pfs, read.spi), (suite, esn, pfs, 0x2000));
+            let mut renumbered = answer.clone();
+            renumbered[0].number = 3 - renumbered[0].number;
+            assert!(child_answer(&renumbered, &offer).is_none(), "a suite of another proposal");
+            renumbered[0].number = 7;
+            assert!(child_answer(&renumbered, &offer).is_none(), "a number that was not offered");
+            let less = offer_child(&ALL, 0x1000, !esn, pfs);
+            assert_eq!(child_answer(&answer, &less).is_some(), !esn, "ESN that was not offered");
+            let less = offer_child(&ALL, 0x1000, esn, !pfs);
+            assert_eq!(child_answer(&answer, &less).is_some(), !pfs, "a key exchange that was not offered");
         }
     }
-    assert!(
-        choose_child(&offer_child(&ALL, 0x1000, true, false), &ALL, true, Pfs::Never, true).is_none(),
-        "an offer is no answer"
-    );
+    let offer = offer_child(&ALL, 0x1000, true, false);
+    assert!(child_answer(&offer, &offer).is_none(), "an offer is no answer");
+    assert!(child_answer(&[], &offer).is_none());
+}
+
+#[test]
+fn an_answer_for_the_ike_sa_is_one_of_what_was_offered() {
+    let ours = [IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm];
+    let offer = offer_ike(&ours, None);
+    for suite in ours {
+        let mut answer = choose_ike(&offer, &[suite]).unwrap().answer(None);
+        assert_eq!(read_ike_answer(&answer, &offer, &ours).unwrap().suite, suite);
+        let other = if suite == ours[0] { ours[1] } else { ours[0] };
+        assert!(read_ike_answer(&answer, &offer_ike(&[other], None), &ours).is_none(), "never offered");
+        answer[0].transforms.push(NO_INTEGRITY);
+        assert!(read_ike_answer(&answer, &offer, &ours).is_some(), "NONE, said or not, is the same");
+        answer[0].number = 2;
+        assert!(read_ike_answer(&answer, &offer, &ours).is_none());
+    }
+    assert!(read_ike_answer(&offer, &offer, &ours).is_none(), "an offer is no answer");
+}
+
+const NO_INTEGRITY: Transform = Transform { kind: 3, id: 0, key_length: None, unknown_attribute: false };
+const NO_EXCHANGE: Transform = Transform { kind: 4, id: 0, key_length: None, unknown_attribute: false };
+
+// RFC 7296 §3.3.6: the answer has exactly one transform of each type that was offered, NONE among them.
+#[test]
+fn none_is_echoed_where_it_was_offered() {
+    let mut offer = offer_child(&[EspSuite::Aes256Gcm], 0x1000, true, false);
+    offer[0].transforms.push(Transform { id: 14, ..NO_EXCHANGE });
+    assert!(choose_child(&offer, &ALL, true, Pfs::WhenOffered).is_none(), "a group that we do not have");
+    offer[0].transforms.extend([NO_EXCHANGE, NO_INTEGRITY]);
+    for pfs in [Pfs::WhenOffered, Pfs::Never] {
+        let chosen = choose_child(&offer, &ALL, true, pfs).unwrap();
+        assert!(!chosen.pfs);
+        let answer = chosen.answer(0x2000);
+        for none in [NO_EXCHANGE, NO_INTEGRITY] {
+            assert!(answer[0].transforms.contains(&none), "{pfs:?}: {answer:?}");
+        }
+        assert!(child_answer(&answer, &offer).is_some());
+    }
+    offer[0].transforms.push(Transform { id: 31, ..NO_EXCHANGE });
+    let answer = choose_child(&offer, &ALL, true, Pfs::WhenOffered).unwrap().answer(0x2000);
+    assert!(!answer[0].transforms.contains(&NO_EXCHANGE), "X25519 was there, too");
+
+    let mut offer = offer_ike(&[IkeSuite::Aes256Gcm], None);
+    offer[0].transforms.push(NO_INTEGRITY);
+    let answer = choose_ike(&offer, &[IkeSuite::Aes256Gcm]).unwrap().answer(None);
+    assert!(answer[0].transforms.contains(&NO_INTEGRITY));
 }
 
 #[test]
 fn our_order_decides_and_strangers_are_ignored() {
     let mut offer = offer_ike(&[IkeSuite::Aes256Gcm, IkeSuite::ChaCha20Poly1305], None);
     let ours = [IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm];
-    assert_eq!(choose_ike(&offer, &ours, false).unwrap().suite, IkeSuite::ChaCha20Poly1305);
+    assert_eq!(choose_ike(&offer, &ours).unwrap().suite, IkeSuite::ChaCha20Poly1305);
     // An AES transform with an attribute nobody knows, and without key length: neither is taken.
     offer[0].transforms[0] = Transform { kind: 1, id: 20, key_length: Some(256), unknown_attribute: true };
-    assert!(choose_ike(&offer, &[IkeSuite::Aes256Gcm], false).is_none());
+    assert!(choose_ike(&offer, &[IkeSuite::Aes256Gcm]).is_none());
     offer[0].transforms[0] = Transform { kind: 1, id: 20, key_length: None, unknown_attribute: false };
-    assert!(choose_ike(&offer, &[IkeSuite::Aes256Gcm], false).is_none());
+    assert!(choose_ike(&offer, &[IkeSuite::Aes256Gcm]).is_none());
     offer[0].transforms.push(Transform { kind: 9, id: 1, key_length: None, unknown_attribute: false });
-    assert!(choose_ike(&offer, &ours, false).is_none(), "an unknown transform type must be understood");
+    assert!(choose_ike(&offer, &ours).is_none(), "an unknown transform type must be understood");
 }
 
 #[test]
 fn reserved_spis_are_refused() {
     let offer = offer_child(&ALL, 255, true, false);
-    assert!(choose_child(&offer, &ALL, true, Pfs::Never, false).is_none());
+    assert!(choose_child(&offer, &ALL, true, Pfs::Never).is_none());
 }
 
 #[test]

@@ -53,9 +53,10 @@ impl Payload {
 }
 
 impl Identification {
-    /// The payload body, which is what AUTH covers (RFC 7296 §2.15).
+    /// The payload body, as it is on the wire, which is what AUTH covers (RFC 7296 §2.15).
     pub fn body(&self) -> Vec<u8> {
-        let mut body = vec![self.id_type, 0, 0, 0];
+        let mut body = vec![self.id_type];
+        body.extend_from_slice(&self.reserved);
         body.extend_from_slice(&self.data);
         body
     }

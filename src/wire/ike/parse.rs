@@ -225,8 +225,8 @@ fn parse_ke(body: &[u8]) -> Result<Payload, ParseError> {
 fn parse_id(body: &[u8]) -> Result<Identification, ParseError> {
     let mut reader = Reader::new(body);
     let id_type = reader.u8()?;
-    reader.take(3)?;
-    Ok(Identification { id_type, data: reader.rest().to_vec() })
+    let reserved = reader.array()?;
+    Ok(Identification { id_type, reserved, data: reader.rest().to_vec() })
 }
 
 fn parse_auth(body: &[u8]) -> Result<Payload, ParseError> {

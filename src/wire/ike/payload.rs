@@ -94,6 +94,8 @@ pub struct Transform {
 pub struct Identification {
     /// 5 is ID_IPV6_ADDR.
     pub id_type: u8,
+    /// RESERVED: zero in ours, ignored in the peer's, but AUTH covers it as it came (§2.15).
+    pub reserved: [u8; 3],
     /// 16 octets for ID_IPV6_ADDR.
     pub data: Vec<u8>,
 }
@@ -104,7 +106,7 @@ impl Identification {
 
     /// The identity of an entity: its permanent address.
     pub fn from_address(address: Ipv6Addr) -> Self {
-        Self { id_type: Self::IPV6_ADDR, data: address.octets().to_vec() }
+        Self { id_type: Self::IPV6_ADDR, reserved: [0; 3], data: address.octets().to_vec() }
     }
 
     /// The permanent address, when this is a well-formed ID_IPV6_ADDR.

@@ -43,10 +43,12 @@ fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         prop::collection::vec(proposal(), 1..4).prop_map(Payload::Sa),
         (any::<u16>(), bytes(40)).prop_map(|(group, data)| Payload::KeyExchange { group, data }),
-        (any::<u8>(), bytes(20))
-            .prop_map(|(id_type, data)| Payload::IdInitiator(Identification { id_type, data })),
-        (any::<u8>(), bytes(20))
-            .prop_map(|(id_type, data)| Payload::IdResponder(Identification { id_type, data })),
+        (any::<u8>(), any::<[u8; 3]>(), bytes(20)).prop_map(|(id_type, reserved, data)| {
+            Payload::IdInitiator(Identification { id_type, reserved, data })
+        }),
+        (any::<u8>(), any::<[u8; 3]>(), bytes(20)).prop_map(|(id_type, reserved, data)| {
+            Payload::IdResponder(Identification { id_type, reserved, data })
+        }),
         (any::<u8>(), bytes(80)).prop_map(|(method, data)| Payload::Auth { method, data }),
         (any::<u8>(), bytes(80)).prop_map(|(encoding, data)| Payload::Certificate { encoding, data }),
         prop::collection::vec(any::<u8>(), 16..=256).prop_map(Payload::Nonce),
