@@ -111,7 +111,10 @@ impl ChildOffer {
         }
         let shared = match (&self.kex, choice.pfs) {
             (Some(kex), true) => {
-                let public = parts.public.ok_or_else(|| protocol("no key exchange in the answer"))?;
+                let public = parts
+                    .public
+                    .filter(|_| parts.group == Some(GROUP_X25519))
+                    .ok_or_else(|| protocol("no key exchange, or another one, in the answer"))?;
                 Some(kex.agree(public).map_err(|error| Failure::Protocol(error.to_string()))?)
             }
             (Some(_), false) => return Err(protocol("the answer leaves out the key exchange")),

@@ -139,7 +139,7 @@ impl Sa {
         self.timers.set(Timer::Reauth, now + ctx.swayed(pause));
     }
 
-    fn age_children(&mut self, ctx: &mut Context, now: Instant) {
+    pub(super) fn age_children(&mut self, ctx: &mut Context, now: Instant) {
         let ids: Vec<ChildId> = self.children.keys().copied().collect();
         for id in ids {
             let Some(child) = self.children.get_mut(&id) else { continue };
