@@ -149,6 +149,11 @@ impl Desk {
             Event::PeerDown { .. }
             | Event::PathChanged { .. }
             | Event::Document { .. }
+            | Event::SequenceReserved { .. }
+            | Event::Registered { .. }
+            | Event::Observed { .. }
+            | Event::RegistrationLost { .. }
+            | Event::Route { .. }
             | Event::IkeKeys { .. }
             | Event::ChildKeys { .. } => return,
         };

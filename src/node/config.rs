@@ -2,6 +2,8 @@
 
 use std::net::{Ipv6Addr, SocketAddrV4};
 
+use ipnet::Ipv6Net;
+
 use crate::ike;
 
 /// What the node is told about a peer besides the PAD.
@@ -18,6 +20,39 @@ pub struct PeerConfig {
     pub keep_up: bool,
 }
 
+/// A home that is trusted: whoever has its certificate may be called, by way of its home agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeConfig {
+    /// Its prefix.
+    pub prefix: Ipv6Net,
+    /// The home agent's permanent address.
+    pub agent: Ipv6Addr,
+    /// Where the home agent answers.
+    pub endpoint: SocketAddrV4,
+}
+
+/// What of ours is bound at a home agent, by one sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The entity that has the SA with the home agent: a user's device, or the node.
+    pub sender: Ipv6Addr,
+    /// What else it binds: a node's /64, services that moved here.
+    pub prefixes: Vec<Ipv6Net>,
+    /// The last sequence number that was persisted.
+    pub sequence: Option<u16>,
+}
+
+/// This node is the home agent of a home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeAgentConfig {
+    /// Its prefix.
+    pub prefix: Ipv6Net,
+    /// Our permanent address in it: `home prefix::1`.
+    pub address: Ipv6Addr,
+    /// Which care-of addresses are acceptable.
+    pub care_of: crate::mobility::CareOfPolicy,
+}
+
 /// Configuration of a node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,8 +60,21 @@ pub struct Config {
     pub ike: ike::Config,
     /// Listed peers.
     pub peers: Vec<PeerConfig>,
+    /// Trusted homes.
+    pub homes: Vec<HomeConfig>,
+    /// What is bound where.
+    pub registrations: Vec<Registration>,
+    /// This node is a home agent, too.
+    pub home_agent: Option<HomeAgentConfig>,
     /// Our UDP port for IKE and ESP, usually 4500.
     pub port: u16,
     /// Largest inner packet.
     pub mtu: u16,
+}
+
+impl Config {
+    /// The trusted home that an address belongs to.
+    pub fn home_of(&self, address: Ipv6Addr) -> Option<&HomeConfig> {
+        self.homes.iter().find(|home| home.prefix.contains(&address))
+    }
 }

@@ -1,6 +1,8 @@
 //! What comes out of a node besides datagrams.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+
+use ipnet::Ipv6Net;
 
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
@@ -60,6 +62,43 @@ pub enum Event {
         remote: Ipv6Addr,
         /// The new path.
         path: UdpPath,
+        /// Why, where path control decided.
+        reason: Option<String>,
+    },
+    /// Persist this **before** any packet of the same turn is sent: after a crash numbers go on behind it.
+    SequenceReserved {
+        /// The sender of our Binding Updates.
+        home_address: Ipv6Addr,
+        /// All numbers up to this one count as used.
+        sequence: u16,
+    },
+    /// We are reachable through our home agent.
+    Registered {
+        /// The sender.
+        home_address: Ipv6Addr,
+    },
+    /// Our home agent sees us there.
+    Observed {
+        /// The sender.
+        home_address: Ipv6Addr,
+        /// Address and port, outside of any NAT.
+        care_of: SocketAddrV4,
+        /// It is not one of our own.
+        behind_nat: bool,
+    },
+    /// We are not reachable through our home agent any more.
+    RegistrationLost {
+        /// The sender.
+        home_address: Ipv6Addr,
+        /// Why, in words.
+        why: String,
+    },
+    /// We are a home agent: relayed packets for this prefix go there, or nowhere any more.
+    Route {
+        /// What is bound.
+        prefix: Ipv6Net,
+        /// Where it is.
+        care_of: Option<SocketAddrV4>,
     },
     /// Another of us sent a document over an IKE SA.
     Document {

@@ -19,10 +19,14 @@ impl Node {
             match event {
                 ike::Event::IkeEstablished(info) => {
                     self.ikes.insert(info.id, (info.local, info.remote));
+                    if info.age.is_zero() {
+                        // Both ends were authenticated anew: their path agents begin anew, too.
+                        self.paths.remove(&(info.local, info.remote));
+                    }
                     self.adopt_children(info.id, (info.local, info.remote));
                 }
                 ike::Event::ChildReady(child) => self.install(now, *child),
-                ike::Event::ChildSend(id) => self.send_on(id),
+                ike::Event::ChildSend(id) => self.send_on(now, id),
                 ike::Event::ChildClosed { id, reason } => self.remove(now, id, &reason),
                 ike::Event::PathChanged { children, path, .. } => self.move_to(&children, path),
                 ike::Event::IkeClosed { id, local, remote, reason } => {
@@ -72,12 +76,14 @@ impl Node {
         let inbound = Arc::new(inbound);
         self.publisher.install_inbound(Arc::clone(&inbound));
         let key = (sa.local, sa.remote);
+        let path = self.chosen_path(key).unwrap_or(sa.path);
+        self.by_spi.insert(sa.spi_in, sa.id);
         let child = Child {
             ike: sa.ike,
             pair: key,
             inbound,
             outbound: Arc::new(outbound),
-            path: sa.path,
+            path,
             installed: now,
             seen_in: 0,
             seen_out: 0,
@@ -86,12 +92,15 @@ impl Node {
         let pair = self.pairs.entry(key).or_insert_with(|| Pair::new(now));
         pair.installed.push(sa.id);
         if sa.send_now || pair.active.is_none() {
-            self.send_on(sa.id);
+            self.send_on(now, sa.id);
+        }
+        if sa.peer_is_domicile {
+            self.begin_paths(now, key, sa.path, sa.suite.is_confidential());
         }
     }
 
     /// Sends on this child from now on, beginning with whatever waited.
-    fn send_on(&mut self, id: ChildId) {
+    fn send_on(&mut self, now: Instant, id: ChildId) {
         let Some(child) = self.children.get(&id) else { return };
         let (local, remote) = child.pair;
         let outbound = child.outbound_entry(self.config.mtu);
@@ -104,19 +113,22 @@ impl Node {
         }
         if was_down {
             self.events.push_back(Event::PeerUp { local, remote });
+            self.session_changed(now, local, remote, true);
         }
     }
 
     fn remove(&mut self, now: Instant, id: ChildId, reason: &CloseReason) {
         let Some(child) = self.children.remove(&id) else { return };
         self.publisher.remove_inbound(child.inbound.params().spi);
+        self.by_spi.remove(&child.inbound.params().spi);
         let key = child.pair;
         let Some(pair) = self.pairs.get_mut(&key) else { return };
         pair.installed.retain(|other| *other != id);
         if pair.active == Some(id) {
             match pair.installed.last().copied() {
-                Some(next) => self.send_on(next),
+                Some(next) => self.send_on(now, next),
                 None => {
+                    self.paths.remove(&key);
                     pair.active = None;
                     pair.lost(now);
                     self.publisher.remove_outbound(key.0, key.1);
@@ -125,6 +137,7 @@ impl Node {
                         remote: key.1,
                         reason: describe(reason),
                     });
+                    self.session_changed(now, key.0, key.1, false);
                 }
             }
         }
@@ -133,7 +146,20 @@ impl Node {
         }
     }
 
+    /// IKE moved these; where path control decides, it was IKE's messages alone.
     fn move_to(&mut self, children: &[ChildId], path: UdpPath) {
+        let theirs: Vec<ChildId> = children
+            .iter()
+            .filter(|id| self.children.get(id).is_some_and(|child| !self.paths.contains_key(&child.pair)))
+            .copied()
+            .collect();
+        if let Some(remote) = self.move_children(&theirs, path) {
+            self.events.push_back(Event::PathChanged { remote, path, reason: None });
+        }
+    }
+
+    /// These children travel this way from now on; whose they are.
+    pub(super) fn move_children(&mut self, children: &[ChildId], path: UdpPath) -> Option<std::net::Ipv6Addr> {
         let mut moved = None;
         for id in children {
             let Some(child) = self.children.get_mut(id) else { continue };
@@ -144,9 +170,7 @@ impl Node {
             }
             moved = Some(remote);
         }
-        if let Some(remote) = moved {
-            self.events.push_back(Event::PathChanged { remote, path });
-        }
+        moved
     }
 
     /// After an IKE rekey the children belong to the new SA; the old one is closed without closing them.

@@ -8,27 +8,36 @@ mod child;
 mod config;
 mod control;
 mod event;
+mod home_agent;
+mod homes;
 mod install;
 mod pair;
+mod paths;
+mod registration;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::dataplane::event::{Event as DataEvent, UdpPath};
+use crate::dataplane::event::{Event as DataEvent, Relay, UdpPath};
 use crate::dataplane::tables::Publisher;
 use crate::ike::{self, ChildId, IkeId};
+use crate::mobility;
 use crate::policy::spd::Action;
 use child::Child;
-pub use config::{Config, PeerConfig};
+pub use config::{Config, HomeAgentConfig, HomeConfig, PeerConfig, Registration};
 pub use event::{Event, Inject};
+pub use home_agent::Authority;
+use homes::Way;
 use pair::{Attempt, Pair, PairKey};
+use paths::Paths;
 
 /// Tells our source address for a destination, from the machine's routes.
 pub type RouteLookup<'a> = &'a dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>;
@@ -44,11 +53,30 @@ pub struct Node {
     rng: ChaCha20Rng,
     pairs: BTreeMap<PairKey, Pair>,
     children: BTreeMap<ChildId, Child>,
+    /// Children by the SPI that we receive on.
+    by_spi: BTreeMap<u32, ChildId>,
     /// Which pair an IKE SA joins.
     ikes: BTreeMap<IkeId, PairKey>,
     /// Next reading of the counters; armed while there is a child SA.
     tick: Option<Instant>,
     drops: BTreeMap<&'static str, u64>,
+    /// Our bindings at home agents.
+    mobility: mobility::Client,
+    /// Senders that are bound.
+    registered: BTreeSet<Ipv6Addr>,
+    /// Senders whose home agent was met before.
+    met: BTreeSet<Ipv6Addr>,
+    /// Senders that were bound just now.
+    woken: Vec<Ipv6Addr>,
+    /// Where the home agent sees a sender.
+    observed: BTreeMap<Ipv6Addr, SocketAddrV4>,
+    /// Our own interfaces.
+    interfaces: Vec<Ipv4Addr>,
+    /// Path control of the pairs that met on the relayed path.
+    paths: BTreeMap<PairKey, Paths>,
+    /// The bindings of others, where we are the home agent.
+    agent: Option<mobility::Agent>,
+    authority: Option<Arc<dyn Authority>>,
     injects: VecDeque<Inject>,
     tun: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
@@ -60,6 +88,9 @@ impl Node {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let mut ike_seed = [0; 32];
         rng.fill_bytes(&mut ike_seed);
+        let mut mobility_seed = [0; 32];
+        rng.fill_bytes(&mut mobility_seed);
+        let mobile = mobility::ClientConfig { port: config.port, ..mobility::ClientConfig::default() };
         let ike = ike::Endpoint::new(config.ike.clone(), ike_seed, now);
         let mut node = Self {
             config,
@@ -68,6 +99,16 @@ impl Node {
             rng,
             pairs: BTreeMap::new(),
             children: BTreeMap::new(),
+            by_spi: BTreeMap::new(),
+            mobility: mobility::Client::new(mobile, mobility_seed, now),
+            registered: BTreeSet::new(),
+            met: BTreeSet::new(),
+            woken: Vec::new(),
+            observed: BTreeMap::new(),
+            interfaces: Vec::new(),
+            paths: BTreeMap::new(),
+            agent: None,
+            authority: None,
             ikes: BTreeMap::new(),
             tick: None,
             drops: BTreeMap::new(),
@@ -103,15 +144,16 @@ impl Node {
                 self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now)).keep_up = true;
             }
         }
+        self.apply_registrations(now);
     }
 
     /// The data plane told something.
     pub fn handle_data_event(&mut self, now: Instant, event: DataEvent, route: RouteLookup<'_>) {
         match event {
             DataEvent::Ike { path, message } => self.ike.handle_datagram(now, path, &message),
-            DataEvent::Control { what, .. } => self.control(&what),
+            DataEvent::Control { spi, path, what } => self.control(now, spi, path, &what),
             DataEvent::Acquire { packet } => self.acquire(now, packet, route),
-            DataEvent::NewSource { spi, path } => self.ike.handle_new_source(now, spi, path),
+            DataEvent::NewSource { spi, path } => self.new_source(now, spi, path),
             DataEvent::FirstPacket { spi } => self.ike.handle_first_packet(now, spi),
             DataEvent::SoftLimit { spi } | DataEvent::Exhausted { spi } => {
                 self.ike.handle_soft_limit(now, spi)
@@ -119,6 +161,7 @@ impl Node {
             DataEvent::UnknownSpi { path, .. } => self.unknown_spi(now, path, route),
         }
         self.drain(now);
+        self.wake(now, route);
     }
 
     /// Time passed. Harmless when early.
@@ -126,10 +169,19 @@ impl Node {
         // Before IKE looks at its timers: a liveness check that became due may be needless, or armed only now.
         if self.tick.is_some_and(|tick| tick <= now) {
             self.read_counters(now);
+            self.paths_read_counters(now);
             self.tick = (!self.children.is_empty()).then(|| now + TICK);
         }
         self.ike.handle_timeout(now);
         self.drain(now);
+        self.mobility.handle_timeout(now);
+        self.drain_mobility(now);
+        if let Some(agent) = &mut self.agent {
+            agent.handle_timeout(now);
+        }
+        self.drain_agent(now);
+        self.paths_timeout(now);
+        self.wake(now, route);
         let due: Vec<PairKey> =
             self.pairs.iter().filter(|(_, pair)| pair.wants_attempt(now)).map(|(key, _)| *key).collect();
         for (local, remote) in due {
@@ -140,9 +192,17 @@ impl Node {
         self.drain(now);
     }
 
-    /// IPv4 addresses or routes of the machine changed.
+    /// IPv4 addresses or routes of the machine changed: call [`Self::set_local_addresses`] before. Everything that has
+    /// to be told about it leaves in the same instant.
     pub fn handle_local_change(&mut self, now: Instant, route: RouteLookup<'_>) {
         self.ike.handle_local_change(now, route);
+        self.drain(now);
+        let towards_home = self.config.homes.first().and_then(|home| route(*home.endpoint.ip()));
+        let others = self.interfaces.iter().copied().filter(|address| Some(*address) != towards_home);
+        let local: Vec<Ipv4Addr> = towards_home.into_iter().chain(others).collect();
+        self.mobility.handle_address_change(now, &local);
+        self.drain_mobility(now);
+        self.paths_moved(now, route);
         for pair in self.pairs.values_mut() {
             pair.forgive(now);
         }
@@ -220,6 +280,12 @@ impl Node {
         taken
     }
 
+    /// Takes our bindings back: before `shutdown`, and sent before it.
+    pub fn deregister(&mut self, now: Instant) {
+        self.mobility.deregister_all(now);
+        self.drain_mobility(now);
+    }
+
     /// Says goodbye to every peer.
     pub fn shutdown(&mut self, now: Instant) {
         for pair in self.pairs.values_mut() {
@@ -264,15 +330,16 @@ impl Node {
         let retry =
             self.pairs.values().filter_map(Pair::next_attempt).min().map(|at| (at, "peer that is kept up"));
         let tick = self.tick.map(|at| (at, "counters"));
-        [self.ike.poll_timeout(), tick, retry].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let paths = self.paths.values().filter_map(|paths| paths.agent.poll_timeout()).min_by_key(|(at, _)| *at);
+        let agent = self.agent.as_ref().and_then(mobility::Agent::poll_timeout);
+        [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     fn count(&mut self, reason: &'static str) {
         *self.drops.entry(reason).or_default() += 1;
-    }
-
-    fn peer(&self, remote: Ipv6Addr) -> Option<&PeerConfig> {
-        self.config.peers.iter().find(|peer| peer.address == remote)
     }
 
     /// The first of our entities whose traffic to this peer is protected.
@@ -300,15 +367,16 @@ impl Node {
         let peer = self
             .peer(remote)
             .ok_or_else(|| format!("{remote} is not a configured peer: add it with 'domicile peer add'"))?;
-        let endpoint = peer.endpoint.ok_or_else(|| {
-            format!(
-                "peer '{}' has no endpoint: it has to call us, or give it one in its [[peer]] entry",
-                peer.name
-            )
-        })?;
-        let source = route(*endpoint.ip())
-            .ok_or_else(|| format!("this machine has no IPv4 route to {} now", endpoint.ip()))?;
-        let path = UdpPath::direct(SocketAddrV4::new(source, self.config.port), endpoint);
+        let (hop, relayed) = match self.way_to(local, &peer)? {
+            Way::Direct(endpoint) => (endpoint, false),
+            Way::Relayed(hop) => (hop, true),
+            // Its packets wait; `wake` begins when the binding is there.
+            Way::NotYet => return Ok(()),
+        };
+        let source =
+            route(*hop.ip()).ok_or_else(|| format!("this machine has no IPv4 route to {} now", hop.ip()))?;
+        let direct = UdpPath::direct(SocketAddrV4::new(source, self.config.port), hop);
+        let path = UdpPath { relay: relayed.then_some(Relay { local, remote }), ..direct };
         self.ike.initiate(now, local, remote, path).map_err(|failure| failure.to_string())?;
         if let Some(pair) = self.pairs.get_mut(&(local, remote)) {
             pair.attempt = Attempt::Running;

@@ -70,6 +70,11 @@ impl Pair {
         std::mem::take(&mut self.waiting)
     }
 
+    /// Packets wait and nothing is under way for them.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() && self.active.is_none() && self.attempt != Attempt::Running
+    }
+
     /// May an attempt start now?
     pub(super) fn may_try(&self, now: Instant) -> bool {
         match &self.attempt {

@@ -454,6 +454,11 @@ impl World {
                     | Event::PeerDown { .. }
                     | Event::PeerFailed { .. }
                     | Event::Document { .. }
+                    | Event::SequenceReserved { .. }
+                    | Event::Registered { .. }
+                    | Event::Observed { .. }
+                    | Event::RegistrationLost { .. }
+                    | Event::Route { .. }
                     | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
                 }
             }

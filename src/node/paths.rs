@@ -1,0 +1,222 @@
+//! Path control between two of us that met on the relayed path: one [`path::Agent`] for each pair of entities.
+//!
+//! The design would share paths between all SAs of the same two nodes, known by a token. A token that every
+//! correspondent knows proves nothing: one of them could move the paths of another (decision 0010).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Instant;
+
+use rand_core::Rng;
+
+use super::pair::PairKey;
+use super::{Event, Inject, Node, RouteLookup};
+use crate::dataplane::event::{Relay, UdpPath};
+use crate::path::{self, Path, datagram_len};
+use crate::wire::ip::NEXT_HEADER_NONE;
+use crate::wire::path::{Candidate, CandidateKind, Message};
+
+/// Paths between two entities.
+pub(super) struct Paths {
+    pub(super) agent: path::Agent,
+    /// The relayed path as it is now.
+    relayed: UdpPath,
+    /// Octets sent when the counters were last read.
+    sent: u64,
+}
+
+impl Node {
+    /// The machine's usable IPv4 addresses: candidates for direct paths.
+    pub fn set_local_addresses(&mut self, addresses: Vec<Ipv4Addr>) {
+        self.interfaces = addresses;
+    }
+
+    /// Path control of a pair, for `status`.
+    pub fn paths_of(&self, key: (std::net::Ipv6Addr, std::net::Ipv6Addr)) -> Option<&path::Agent> {
+        self.paths.get(&key).map(|paths| &paths.agent)
+    }
+
+    /// An SA came up on the relayed path with another of us: its paths are ours to choose.
+    pub(super) fn begin_paths(&mut self, now: Instant, key: PairKey, relayed: UdpPath, confidential: bool) {
+        // Addresses are told to nobody but the peer.
+        if relayed.relay.is_none() || !confidential {
+            return;
+        }
+        if let Some(paths) = self.paths.get_mut(&key) {
+            paths.relayed = relayed;
+        } else {
+            let mut seed = [0; 32];
+            self.rng.fill_bytes(&mut seed);
+            let config = path::Config { full_size: self.config.mtu, ..path::Config::default() };
+            let mut agent = path::Agent::new(config, seed, now);
+            agent.handle_local_candidates(now, &self.candidates(key.0));
+            self.paths.insert(key, Paths { agent, relayed, sent: 0 });
+        }
+        if let Some(paths) = self.paths.get_mut(&key) {
+            paths.agent.handle_data_sent(now);
+        }
+        self.drain_paths(now, key);
+    }
+
+    /// What we offer: our interfaces, and what our home agent sees.
+    fn candidates(&self, local: std::net::Ipv6Addr) -> Vec<Candidate> {
+        let port = self.config.port;
+        let observed = self.registration_of(local).and_then(|sender| self.observed.get(&sender).copied());
+        observed
+            .map(|address| Candidate { kind: CandidateKind::Observed, address })
+            .into_iter()
+            .chain(self.interfaces.iter().map(|address| Candidate {
+                kind: CandidateKind::Interface,
+                address: SocketAddrV4::new(*address, port),
+            }))
+            .collect()
+    }
+
+    /// What we offer changed.
+    pub(super) fn announce_candidates(&mut self, now: Instant) {
+        for key in self.paths.keys().copied().collect::<Vec<_>>() {
+            let candidates = self.candidates(key.0);
+            if let Some(paths) = self.paths.get_mut(&key) {
+                paths.agent.handle_local_candidates(now, &candidates);
+            }
+            self.drain_paths(now, key);
+        }
+    }
+
+    /// We moved: back to the relay at once, and new direct paths from there.
+    pub(super) fn paths_moved(&mut self, now: Instant, route: RouteLookup<'_>) {
+        for key in self.paths.keys().copied().collect::<Vec<_>>() {
+            let relayed = self.relayed_path(key.0, key.1, route);
+            let candidates = self.candidates(key.0);
+            let Some(paths) = self.paths.get_mut(&key) else { continue };
+            if let Some(relayed) = relayed {
+                paths.relayed = relayed;
+            }
+            paths.agent.handle_local_change(now, &candidates);
+            let current = paths.agent.current();
+            self.drain_paths(now, key);
+            self.travel(now, key, current, None);
+        }
+    }
+
+    /// The care-of address of whoever is bound at our own home agent changed.
+    pub(super) fn relay_moved(&mut self, now: Instant, key: PairKey, care_of: SocketAddrV4) {
+        let Some(paths) = self.paths.get_mut(&key) else { return };
+        paths.relayed.remote = care_of;
+        let current = paths.agent.current();
+        self.travel(now, key, current, None);
+    }
+
+    /// A message of path control arrived.
+    pub(super) fn handle_path_message(&mut self, now: Instant, key: PairKey, from: UdpPath, body: &[u8]) {
+        let Some(paths) = self.paths.get_mut(&key) else {
+            self.count("path_unexpected");
+            return;
+        };
+        match Message::parse(body) {
+            Ok(message) => {
+                paths.agent.handle_message(now, seen(from), datagram_len(body.len()), &message);
+            }
+            Err(error) => {
+                tracing::debug!(from = %key.1, %error, "path message ignored");
+                self.count("path_malformed");
+            }
+        }
+        self.drain_paths(now, key);
+    }
+
+    /// Authentic ESP came another way than ours goes. False: these paths are not path control's business.
+    pub(super) fn path_seen(&mut self, now: Instant, key: PairKey, from: UdpPath) -> bool {
+        /// Of the packet only the arrival is told: at least this long it was.
+        const LEAST: usize = 40;
+        let Some(paths) = self.paths.get_mut(&key) else { return false };
+        paths.agent.handle_datagram_seen(now, seen(from), LEAST);
+        self.drain_paths(now, key);
+        true
+    }
+
+    /// Tells the agents which of them carry data, once per reading of the counters.
+    pub(super) fn paths_read_counters(&mut self, now: Instant) {
+        for key in self.paths.keys().copied().collect::<Vec<_>>() {
+            let active = self.pairs.get(&key).and_then(|pair| pair.active);
+            let sent = active.and_then(|id| self.children.get(&id)).map_or(0, |child| child.outbound.bytes());
+            let Some(paths) = self.paths.get_mut(&key) else { continue };
+            if std::mem::replace(&mut paths.sent, sent) != sent && sent > 0 {
+                paths.agent.handle_data_sent(now);
+            }
+            self.drain_paths(now, key);
+        }
+    }
+
+    pub(super) fn paths_timeout(&mut self, now: Instant) {
+        let due: Vec<PairKey> = self
+            .paths
+            .iter()
+            .filter(|(_, paths)| paths.agent.poll_timeout().is_some_and(|(at, _)| at <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            if let Some(paths) = self.paths.get_mut(&key) {
+                paths.agent.handle_timeout(now);
+            }
+            self.drain_paths(now, key);
+        }
+    }
+
+    fn drain_paths(&mut self, now: Instant, key: PairKey) {
+        let active = self.pairs.get(&key).and_then(|pair| pair.active);
+        while let Some(transmit) = self.paths.get_mut(&key).and_then(|paths| paths.agent.poll_transmit()) {
+            let child = active.and_then(|id| self.children.get(&id));
+            let (Some(paths), Some(child)) = (self.paths.get(&key), child) else { continue };
+            // A full-size challenge is as large as a packet may ever be: the limit for applications is not for it.
+            let mut outbound = child.outbound_entry(u16::MAX);
+            outbound.path = on_wire(transmit.path, paths.relayed);
+            let packet = transmit.message.to_bytes();
+            self.injects.push_back(Inject { outbound, next_header: NEXT_HEADER_NONE, packet });
+        }
+        while let Some(event) = self.paths.get_mut(&key).and_then(|paths| paths.agent.poll_event()) {
+            let path::Event::PathChanged { path, reason } = event;
+            self.travel(now, key, path, Some(reason));
+        }
+    }
+
+    /// All SAs of a pair travel this way from now on.
+    fn travel(&mut self, now: Instant, key: PairKey, path: Path, reason: Option<path::Reason>) {
+        let Some(paths) = self.paths.get(&key) else { return };
+        let path = on_wire(path, paths.relayed);
+        let installed = self.pairs.get(&key).map(|pair| pair.installed.clone()).unwrap_or_default();
+        self.move_children(&installed, path);
+        for ike in self.ikes_with(key.1) {
+            if self.ikes.get(&ike) == Some(&key) {
+                self.ike.set_path(now, ike, path);
+            }
+        }
+        if let Some(reason) = reason {
+            self.events.push_back(Event::PathChanged { remote: key.1, path, reason: Some(reason.to_string()) });
+        }
+    }
+
+    /// The path for a new child of this pair.
+    pub(super) fn chosen_path(&self, key: PairKey) -> Option<UdpPath> {
+        let paths = self.paths.get(&key)?;
+        Some(on_wire(paths.agent.current(), paths.relayed))
+    }
+}
+
+/// As the agent names it.
+fn seen(from: UdpPath) -> Path {
+    match from.relay {
+        Some(Relay { .. }) => Path::Relayed,
+        None => Path::Direct { local: Some(from.local), remote: from.remote },
+    }
+}
+
+/// As the data plane needs it. Without an address of our own the machine's routes choose it.
+fn on_wire(path: Path, relayed: UdpPath) -> UdpPath {
+    match path {
+        Path::Relayed => relayed,
+        Path::Direct { local, remote } => {
+            let unspecified = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, relayed.local.port());
+            UdpPath::direct(local.unwrap_or(unspecified), remote)
+        }
+    }
+}
