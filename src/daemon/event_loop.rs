@@ -235,8 +235,23 @@ impl Daemon {
                 tracing::warn!("{remote} cannot be reached: {error}");
                 Ok(())
             }
-            Event::PathChanged { remote, path } => {
-                tracing::info!(from = %path.local, to = %path.remote, "{remote} moved to another path");
+            Event::PathChanged { remote, path, reason } => {
+                let kind = if path.relay.is_some() { "relayed" } else { "direct" };
+                let reason = reason.as_deref().unwrap_or("its address changed");
+                tracing::info!(from = %path.local, to = %path.remote, kind, "{remote} moved to another path: {reason}");
+                Ok(())
+            }
+            Event::SequenceReserved { .. } | Event::Route { .. } => Ok(()),
+            Event::Registered { home_address } => {
+                tracing::info!("{home_address} is registered with its home agent");
+                Ok(())
+            }
+            Event::Observed { home_address, care_of, behind_nat } => {
+                tracing::info!(behind_nat, "the home agent sees {home_address} at {care_of}");
+                Ok(())
+            }
+            Event::RegistrationLost { home_address, why } => {
+                tracing::warn!("{home_address} is not reachable through its home agent: {why}");
                 Ok(())
             }
             Event::Document { remote, .. } => {

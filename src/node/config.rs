@@ -43,7 +43,7 @@ pub struct Registration {
 }
 
 /// This node is the home agent of a home.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct HomeAgentConfig {
     /// Its prefix.
     pub prefix: Ipv6Net,

@@ -171,6 +171,9 @@ impl Scenario {
                     endpoint: knows_peer.then_some(endpoint),
                     keep_up: dice.once_in(4),
                 }],
+                homes: Vec::new(),
+                registrations: Vec::new(),
+                home_agent: None,
                 port: PORT,
                 mtu: 1380,
             }

@@ -166,6 +166,9 @@ impl Config {
                     keep_up: peer.keep_up,
                 })
                 .collect(),
+            homes: Vec::new(),
+            registrations: Vec::new(),
+            home_agent: None,
             port: self.port,
             mtu: self.mtu,
         }
