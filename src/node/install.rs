@@ -159,7 +159,11 @@ impl Node {
     }
 
     /// These children travel this way from now on; whose they are.
-    pub(super) fn move_children(&mut self, children: &[ChildId], path: UdpPath) -> Option<std::net::Ipv6Addr> {
+    pub(super) fn move_children(
+        &mut self,
+        children: &[ChildId],
+        path: UdpPath,
+    ) -> Option<std::net::Ipv6Addr> {
         let mut moved = None;
         for id in children {
             let Some(child) = self.children.get_mut(id) else { continue };

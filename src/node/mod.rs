@@ -330,7 +330,8 @@ impl Node {
         let retry =
             self.pairs.values().filter_map(Pair::next_attempt).min().map(|at| (at, "peer that is kept up"));
         let tick = self.tick.map(|at| (at, "counters"));
-        let paths = self.paths.values().filter_map(|paths| paths.agent.poll_timeout()).min_by_key(|(at, _)| *at);
+        let paths =
+            self.paths.values().filter_map(|paths| paths.agent.poll_timeout()).min_by_key(|(at, _)| *at);
         let agent = self.agent.as_ref().and_then(mobility::Agent::poll_timeout);
         [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths]
             .into_iter()

@@ -191,7 +191,11 @@ impl Node {
             }
         }
         if let Some(reason) = reason {
-            self.events.push_back(Event::PathChanged { remote: key.1, path, reason: Some(reason.to_string()) });
+            self.events.push_back(Event::PathChanged {
+                remote: key.1,
+                path,
+                reason: Some(reason.to_string()),
+            });
         }
     }
 
