@@ -77,3 +77,41 @@ fn sealing_and_opening_allocate_nothing() {
     drop(vec![0u8; 10]);
     assert!(ALLOCATIONS.with(Cell::get) > before, "the counter counts");
 }
+
+#[test]
+fn relaying_allocates_nothing() {
+    use std::collections::HashSet;
+
+    use domicile::addr::home::Homes;
+    use domicile::dataplane::relay::{self, Limits, Relay, Roles, Verdict};
+
+    let (mut publisher, reader) = relay::new();
+    let home = Some("2002:808:808::/48".parse().unwrap());
+    publisher.set_roles(Roles { local: HashSet::new(), home, homes: Homes::new(Vec::new(), false) });
+    let care_of = "1.2.3.4:61000".parse().unwrap();
+    publisher.bind("2002:808:808:100::/64".parse().unwrap(), care_of);
+    let mut relay = Relay::new(reader, Limits::default(), [1; 16]);
+    let mut datagram =
+        packet("2002:808:808:100::1".parse().unwrap(), "2002:909:909::1".parse().unwrap(), 1200);
+    datagram[6] = 50;
+    let mut forged = datagram.clone();
+    forged[15] ^= 1;
+    let mut out = [0; 1280];
+    let mut round = |now| {
+        let mut forwarded = 0;
+        for from in [care_of, "1.2.3.4:1".parse().unwrap()] {
+            for packet in [&datagram, &forged] {
+                let verdict = relay.decide(packet, from, now);
+                forwarded += u32::from(matches!(verdict, Verdict::Forward { .. }));
+                relay::unreachable(packet, &mut out);
+            }
+        }
+        forwarded
+    };
+    assert_eq!(round(Duration::ZERO), 1);
+    let before = ALLOCATIONS.with(Cell::get);
+    for millis in 0..100 {
+        assert_eq!(round(Duration::from_millis(millis)), 1);
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+}

@@ -45,5 +45,6 @@ pub mod inbound;
 pub mod inject;
 pub mod outbound;
 pub mod queue;
+pub mod relay;
 pub mod tables;
 pub mod worker;

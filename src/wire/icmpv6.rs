@@ -26,24 +26,39 @@ pub enum Unreachable {
 /// Destination Unreachable for `offending`, written to the front of `out`; its length, or `None` when RFC 4443 §2.4 (e)
 /// forbids an answer or `out` is too short.
 pub fn unreachable(reason: Unreachable, offending: &[u8], out: &mut [u8]) -> Option<usize> {
+    unreachable_within(reason, offending, MAX_ERROR, out)
+}
+
+/// The same in at most `limit` octets: an answer to somebody who may have lied about his address must not be longer than
+/// what he sent. `None` also when that leaves no room for the header and 8 octets more of `offending`.
+pub fn unreachable_within(
+    reason: Unreachable,
+    offending: &[u8],
+    limit: usize,
+    out: &mut [u8],
+) -> Option<usize> {
     let code = match reason {
         Unreachable::AdministrativelyProhibited => 1,
         Unreachable::AddressUnreachable => 3,
     };
-    error(1, code, 0, offending, out)
+    error(1, code, 0, offending, limit.min(MAX_ERROR), out)
 }
 
 /// Packet Too Big (RFC 4443 §3.2) with the MTU that would fit, never below 1,280.
 pub fn packet_too_big(mtu: u32, offending: &[u8], out: &mut [u8]) -> Option<usize> {
-    error(2, 0, mtu.max(1280), offending, out)
+    error(2, 0, mtu.max(1280), offending, MAX_ERROR, out)
 }
 
-fn error(kind: u8, code: u8, word: u32, offending: &[u8], out: &mut [u8]) -> Option<usize> {
+fn error(kind: u8, code: u8, word: u32, offending: &[u8], limit: usize, out: &mut [u8]) -> Option<usize> {
     let view = Ipv6View::new(offending).ok()?;
     if !may_answer(&view, kind) {
         return None;
     }
-    let quoted = &offending[..offending.len().min(MAX_ERROR - HEADER_LEN - ICMP_HEADER)];
+    let room = limit.checked_sub(HEADER_LEN + ICMP_HEADER)?;
+    let quoted = offending.get(..offending.len().min(room))?;
+    if quoted.len() < offending.len().min(HEADER_LEN + 8) {
+        return None;
+    }
     let payload_len = ICMP_HEADER + quoted.len();
     let packet = out.get_mut(..HEADER_LEN + payload_len)?;
     let (header, payload) = packet.split_first_chunk_mut::<HEADER_LEN>()?;
@@ -142,6 +157,22 @@ mod tests {
         assert_eq!(check(&out[..len]), Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Prohibited));
         let len = unreachable(Unreachable::AddressUnreachable, &packet, &mut out).unwrap();
         assert_eq!(check(&out[..len]), Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Address));
+    }
+
+    #[test]
+    fn an_answer_keeps_within_its_limit() {
+        let mut out = [0; MAX_ERROR];
+        let reason = Unreachable::AddressUnreachable;
+        let packet = udp(200);
+        for limit in 0..300 {
+            match unreachable_within(reason, &packet, limit, &mut out) {
+                Some(len) => {
+                    assert_eq!(len, limit.min(packet.len() + 48));
+                    check(&out[..len]);
+                }
+                None => assert!(limit < 48 + 48, "{limit}"),
+            }
+        }
     }
 
     #[test]

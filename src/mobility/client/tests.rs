@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+
 use super::*;
 use crate::wire::mobility::{BindingAcknowledgement, BindingUpdate, Cookie, MAX_PREFIXES, NatDetection};
 
