@@ -166,7 +166,7 @@ pub enum Verdict<'a> {
         /// What it carries.
         payload: Payload<'a>,
     },
-    /// Nobody is bound there: send what [`unreachable`] writes back to where the datagram came from.
+    /// Nobody is bound there: send what [`unreachable()`] writes back to where the datagram came from.
     Unreachable,
     /// Nothing.
     Refused(Refusal),

@@ -287,7 +287,10 @@ fn the_longest_match_decides() {
         .into_iter()
         .filter_map(|event| match event {
             AgentEvent::Route { prefix, care_of } if care_of == new => Some(prefix),
-            _ => None,
+            AgentEvent::Route { .. }
+            | AgentEvent::Unroute { .. }
+            | AgentEvent::Moved { .. }
+            | AgentEvent::Refused { .. } => None,
         })
         .collect();
     assert_eq!(prefixes, [host(NODE), net("2002:c633:6401:100::/64"), net("2002:c633:6401:f100::/56")]);
@@ -581,9 +584,11 @@ proptest! {
                 let cookie = match parse(&transmit.packet).unwrap().message {
                     Message::Acknowledgement(acknowledgement) => acknowledgement.challenge,
                     Message::Challenge(cookie) => Some(cookie),
-                    other => return Err(TestCaseError::fail(format!("{other:?}"))),
+                    other @ (Message::Update(_) | Message::Response { .. }) => {
+                        return Err(TestCaseError::fail(format!("{other:?}")));
+                    }
                 };
-                cookies[usize::from(who)] = cookie.or(cookies[usize::from(who)]);
+                cookies[usize::from(who)] = cookie.or_else(|| cookies[usize::from(who)]);
             }
             for event in bench.events() {
                 match event {

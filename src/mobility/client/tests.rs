@@ -67,7 +67,9 @@ impl Bench {
             .into_iter()
             .map(|message| match message {
                 Message::Update(update) => update,
-                other => panic!("{other:?}"),
+                other @ (Message::Acknowledgement(_) | Message::Challenge(_) | Message::Response { .. }) => {
+                    panic!("{other:?}")
+                }
             })
             .collect()
     }
