@@ -20,6 +20,12 @@ strongswan() {
         remote_auth="auth = pubkey
            pubkeys = peer.pem"
     fi
+    if [ "$auth" = certificate ]; then
+        local_auth="auth = pubkey
+           certs = me.pem"
+        remote_auth="auth = pubkey
+           cacerts = home-a.pem"
+    fi
     cat >"$dir/swanctl/swanctl.conf" <<CONF
 connections { peer {
   version = 2
