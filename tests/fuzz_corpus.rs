@@ -41,6 +41,11 @@ fn mobility_headers() {
     replay("mobility_header", domicile::sim::fuzz::mobility_header);
 }
 
+#[test]
+fn certificates() {
+    replay("certificate", domicile::sim::fuzz::certificate);
+}
+
 fn esp_corpus() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/esp_open")
 }

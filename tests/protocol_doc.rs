@@ -74,7 +74,10 @@ fn the_largest_packets_are_the_largest() {
 }
 
 #[test]
-fn the_private_notify_has_the_number_that_is_told() {
-    let told = format!("`DOMICILE` ({})", domicile::wire::ike::notify_type::DOMICILE);
-    assert!(DOCUMENT.contains(&told), "{told}");
+fn the_private_notifies_have_the_numbers_that_are_told() {
+    use domicile::wire::ike::notify_type as nt;
+    for (name, number) in [("DOMICILE", nt::DOMICILE), ("KEY_ENDORSEMENT", nt::KEY_ENDORSEMENT)] {
+        let told = format!("`{name}` ({number})");
+        assert!(DOCUMENT.contains(&told), "{told}");
+    }
 }

@@ -111,7 +111,9 @@ impl Trust {
         look(&self.lock().store)
     }
 
-    /// Changes the memory: pins, redirects, revocations. It counts as changed, whatever `change` did.
+    /// Changes the memory: pins, redirects, revocations. It counts as changed, whatever `change` did. SAs that are up
+    /// notice when the configuration is set again (a home that is trusted no longer) or when they authenticate anew (a
+    /// certificate that was revoked): whoever revokes also closes them.
     pub fn change<T>(&self, change: impl FnOnce(&mut TrustStore) -> T) -> T {
         let mut state = self.lock();
         state.changed = true;
@@ -135,9 +137,10 @@ impl Trust {
     }
 
     /// Takes a certificate of ours into use, in place of an earlier one for the same address. SAs that rest on the
-    /// earlier one are authenticated anew before it ends.
-    pub fn set_own(&self, der: Vec<u8>, endorsements: Vec<Endorsement>) -> Result<OwnStatus, TrustError> {
+    /// earlier one are authenticated anew before it ends. Of `endorsements`, oldest first, the last few are shown.
+    pub fn set_own(&self, der: Vec<u8>, mut endorsements: Vec<Endorsement>) -> Result<OwnStatus, TrustError> {
         let leaf = leaf::read(&der)?;
+        endorsements.drain(..endorsements.len().saturating_sub(MAX_ENDORSEMENTS));
         let status = OwnStatus { renew_at: share_of_life(&leaf, 2, 3), leaf: leaf.clone() };
         self.lock().own.insert(leaf.address, Own { der, leaf, endorsements });
         Ok(status)

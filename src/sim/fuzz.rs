@@ -3,9 +3,11 @@
 
 use std::net::Ipv6Addr;
 
+use crate::crypto::identity::PrivateKey;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::EspSuite;
 use crate::esp::{InboundSa, Limits, OpenError, OutboundSa, SaParams};
+use crate::pki;
 use crate::wire::icmpv6::{MAX_ERROR, Unreachable, packet_too_big, unreachable};
 use crate::wire::ike::{HEADER_LEN, Header, Payload, encode_payloads, parse_payloads};
 use crate::wire::ip::{self, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_NONE};
@@ -144,4 +146,25 @@ pub fn mobility_header(data: &[u8]) {
     let Ok(inner) = mobility::parse(&packet) else { return };
     let built = mobility::build(inner.source, inner.destination, &inner.message);
     assert_eq!(mobility::parse(&built), Ok(inner), "building loses nothing");
+}
+
+/// Any certificate, request or file with some: read in every way, and never believed under a root that did not sign it.
+pub fn certificate(data: &[u8]) {
+    let _ = pki::request::requested_key(data);
+    if let Ok(Ok(all)) = std::str::from_utf8(data).map(pki::pem::decode) {
+        assert!(!all.is_empty() && all.len() <= pki::MAX_OTHERS + 1, "bounded");
+    }
+    if let Ok(root) = pki::Root::from_der(data) {
+        assert_eq!(root.prefix().prefix_len(), 48, "a home has a /48");
+        assert_eq!(pki::Root::from_der(root.der()), Ok(root), "what was read is read again");
+    }
+    let Ok(claimed) = pki::leaf::read(data) else { return };
+    let prefix = ipnet::Ipv6Net::new(claimed.address, 48).map(|prefix| prefix.trunc());
+    let key = PrivateKey::from_seed(&[0xfe; 32]);
+    let Ok(prefix) = prefix else { return };
+    let stranger = pki::Authority::create(key, prefix, None, claimed.not_before, [1; 16]);
+    if let Ok(stranger) = stranger {
+        let believed = pki::leaf::verify(data, &[data], stranger.root(), claimed.not_before, claimed.address);
+        assert!(believed.is_err(), "this root signed nothing");
+    }
 }

@@ -169,6 +169,17 @@ fn a_home_that_is_not_trusted() {
 }
 
 #[test]
+fn a_home_that_is_trusted_no_longer() {
+    let mut all = Certified::connected(3600);
+    all.trust[A].change(|store| store.unpin(HOMES[B].parse().unwrap()));
+    let config = all.pair.hosts[A].config.clone();
+    all.pair.act(A, |endpoint, now| endpoint.set_config(now, config));
+    assert!(all.pair.hosts[A].children.is_empty(), "at once");
+    all.pair.run(secs(5));
+    assert!(all.pair.ikes(A).is_empty() && all.pair.ikes(B).is_empty());
+}
+
+#[test]
 fn another_root_for_a_known_prefix() {
     // Each end in turn has a certificate of a false home.
     for host in [A, B] {
