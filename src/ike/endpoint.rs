@@ -306,6 +306,7 @@ impl Endpoint {
             }
             return;
         }
+        let path = old.peer.relayed.unwrap_or(path);
         let mut sa = init::start(&mut self.ctx, now, local, remote, path);
         sa.replaces = Some(id);
         self.insert(sa);

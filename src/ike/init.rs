@@ -104,13 +104,13 @@ fn traits(payloads: &[Payload], spi_i: u64, spi_r: u64, path: UdpPath) -> PeerTr
         return PeerTraits {
             fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
             domicile: nat::is_domicile(payloads),
-            relayed: true,
+            relayed: Some(path),
             ..PeerTraits::default()
         };
     }
     let translated = nat::detect(payloads, spi_i, spi_r, path);
     PeerTraits {
-        relayed: false,
+        relayed: None,
         fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
         domicile: nat::is_domicile(payloads),
         mobike: false,

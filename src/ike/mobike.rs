@@ -22,7 +22,7 @@ const IKE_PORT: u16 = 500;
 impl Sa {
     /// The SA began on the relayed path: which path it takes is path control's business.
     pub(super) fn is_relayed(&self) -> bool {
-        self.peer.relayed || self.path.relay.is_some()
+        self.peer.relayed.is_some() || self.path.relay.is_some()
     }
 
     /// All children go this way from now on.
@@ -45,6 +45,9 @@ impl Sa {
 
     /// Path control found a better way.
     pub(super) fn take_path(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
+        if path.relay.is_some() {
+            self.peer.relayed = Some(path);
+        }
         if self.path != path {
             self.path = path;
             self.hasten(ctx, now);
@@ -58,17 +61,20 @@ impl Sa {
         now: Instant,
         route: &dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>,
     ) {
+        // Home does not move: only our own end of the way there does. Direct paths are path control's to find again.
+        if let Some(mut home) = self.peer.relayed.or(self.path.relay.map(|_| self.path)) {
+            if let Some(source) = route(*home.remote.ip()) {
+                home.local.set_ip(source);
+                self.take_path(ctx, now, home);
+            }
+            return;
+        }
         let Some(source) = route(*self.path.remote.ip()) else { return };
         if source == *self.path.local.ip() {
             return;
         }
         let mut path = self.path;
         path.local.set_ip(source);
-        if self.is_relayed() {
-            // Home does not move: only our own end of the first hop does.
-            self.take_path(ctx, now, path);
-            return;
-        }
         if !self.is_established() {
             // A handshake goes on from the new address: its retransmissions take this path.
             self.path = path;

@@ -42,8 +42,8 @@ pub(super) struct PeerTraits {
     pub(super) wants_certificate: bool,
     pub(super) nat_local: bool,
     pub(super) nat_remote: bool,
-    /// It was met on the relayed path.
-    pub(super) relayed: bool,
+    /// The relayed path on which it was met: where authentication begins anew, whatever way is taken now.
+    pub(super) relayed: Option<UdpPath>,
 }
 
 /// Where an IKE SA stands. Each phase before the last holds exactly what exists then.
