@@ -71,6 +71,13 @@ pub enum HomeRequest {
         /// The device.
         device: String,
     },
+    /// Sets the key of a device, node or service without a join: [`EntityDocument`].
+    KeySet {
+        /// Name or address.
+        who: String,
+        /// In one line, or as PEM.
+        public_key: String,
+    },
     /// Makes a code: [`InviteReply`].
     Invite {
         /// A user, node or service.

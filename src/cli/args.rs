@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::exit;
+use super::home::HomeVerb;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -69,6 +70,9 @@ pub(super) enum Verb {
     /// Add, remove or list peers
     #[command(subcommand)]
     Peer(PeerVerb),
+    /// Run a home: users, nodes, services, codes to join with, backups
+    #[command(subcommand)]
+    Home(HomeVerb),
     /// Run the daemon in the foreground
     #[command(
         after_help = "Example: sudo domicile up\n\nNeeds CAP_NET_ADMIN. Ends on 'domicile down', SIGINT or SIGTERM and takes everything down with it; SIGHUP reloads the configuration."

@@ -10,12 +10,13 @@ use crate::addr::home::{HomeError, Homes};
 use crate::addr::plan::{FIRST_NODE, in_subnet};
 use crate::addr::six_to_four::embedded_v4;
 use crate::addr::special::special;
+use crate::crypto::identity::PrivateKey;
 use crate::daemon::config::{
     self, DEFAULT_PATH, DEFAULT_SOCKET, MAX_NAME, MAX_SOCKET_PATH, address_problem, edit, name_problem,
 };
 
 /// What will be written.
-struct Draft {
+pub(super) struct Draft {
     name: String,
     address: Ipv6Addr,
     special: bool,
@@ -28,6 +29,21 @@ struct Draft {
 
 pub(super) fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failed> {
     let path = &cli.config;
+    let (draft, key) = make(path, args)?;
+    let (name, address, flag) = (&draft.name, draft.address, config_flag(path));
+    write(&format!(
+        "Wrote {} and the private key {}.\n\nThis machine is {address}.\n\n\
+         On the other machine, let it know us:\n  domicile peer add {name} {address} --public-key {}\n\
+         Here, let us know it:\n  domicile{flag} peer add NAME ADDRESS --public-key KEY\n\
+         Then, on both:\n  sudo domicile{flag} up\n",
+        path.display(),
+        draft.key_file.display(),
+        key.public(),
+    ))
+}
+
+/// Writes key and configuration, or nothing.
+pub(super) fn make(path: &Path, args: &InitArgs) -> Result<(Draft, PrivateKey), Failed> {
     let draft = draft(path, args)?;
     std::fs::create_dir_all(&draft.dir).map_err(|error| {
         let code = if error.kind() == std::io::ErrorKind::PermissionDenied { PERMISSION } else { FAILURE };
@@ -48,16 +64,16 @@ pub(super) fn run(cli: &Cli, args: &InitArgs) -> Result<(), Failed> {
         let _ = std::fs::remove_file(&draft.key_file);
         return Err(failed);
     }
-    let (name, address, flag) = (&draft.name, draft.address, config_flag(path));
-    write(&format!(
-        "Wrote {} and the private key {}.\n\nThis machine is {address}.\n\n\
-         On the other machine, let it know us:\n  domicile peer add {name} {address} --public-key {}\n\
-         Here, let us know it:\n  domicile{flag} peer add NAME ADDRESS --public-key KEY\n\
-         Then, on both:\n  sudo domicile{flag} up\n",
-        path.display(),
-        draft.key_file.display(),
-        key.public(),
-    ))
+    Ok((draft, key))
+}
+
+/// Takes back what [`make`] wrote a moment ago.
+pub(super) fn unmake(path: &Path, config: &config::Config) {
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    for entity in &config.entities {
+        let _ = std::fs::remove_file(dir.join(format!("{}.key", entity.name)));
+    }
+    let _ = std::fs::remove_file(path);
 }
 
 /// Everything that can be refused is refused here.
@@ -174,7 +190,7 @@ fn address(args: &InitArgs) -> Result<Ipv6Addr, Failed> {
 }
 
 /// The address that we would speak to the Internet from. Nothing is sent.
-fn default_source() -> Option<Ipv4Addr> {
+pub(super) fn default_source() -> Option<Ipv4Addr> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 88, 99, 1), 9)).ok()?;
     match socket.local_addr().ok()?.ip() {

@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod client;
 mod exit;
+mod home;
 mod init;
 mod key;
 mod output;
@@ -56,6 +57,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
         Verb::Key(args) => key::run(cli, args),
         Verb::Address(args) => address::run(args),
         Verb::Peer(args) => peer::run(cli, args),
+        Verb::Home(verb) => home::run(cli, verb),
         Verb::Up(args) => verbs::up(cli, args),
         Verb::Down => verbs::down(cli),
         Verb::Reload => verbs::reload(cli),

@@ -15,6 +15,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::Error;
+use crate::api::home::HomeRequest;
 use crate::api::{ErrorReply, PeerRequest};
 
 /// Octets of a request body.
@@ -33,6 +34,8 @@ pub enum Request {
     Disconnect(PeerRequest),
     /// `POST /v1/rekey`
     Rekey(PeerRequest),
+    /// `POST /v1/home`
+    Home(HomeRequest),
     /// `POST /v1/reload`
     Reload,
     /// `POST /v1/down`
@@ -105,12 +108,16 @@ fn router(calls: mpsc::Sender<Call>) -> Router {
     type Calls = State<mpsc::Sender<Call>>;
     Router::new()
         .route("/v1/status", get(|State(calls): Calls| ask(calls, Request::Status)))
-        .route("/v1/connect", post(|State(calls): Calls, body: Body| peer(calls, body, Request::Connect)))
+        .route("/v1/connect", post(|State(calls): Calls, body: Body| with(calls, body, Request::Connect)))
         .route(
             "/v1/disconnect",
-            post(|State(calls): Calls, body: Body| peer(calls, body, Request::Disconnect)),
+            post(|State(calls): Calls, body: Body| with(calls, body, Request::Disconnect)),
         )
-        .route("/v1/rekey", post(|State(calls): Calls, body: Body| peer(calls, body, Request::Rekey)))
+        .route("/v1/rekey", post(|State(calls): Calls, body: Body| with(calls, body, Request::Rekey)))
+        .route(
+            "/v1/home",
+            post(|State(calls): Calls, body: Body<HomeRequest>| with(calls, body, Request::Home)),
+        )
         .route("/v1/reload", post(|State(calls): Calls| ask(calls, Request::Reload)))
         .route("/v1/down", post(|State(calls): Calls| ask(calls, Request::Down)))
         .fallback(|| async {
@@ -120,9 +127,9 @@ fn router(calls: mpsc::Sender<Call>) -> Router {
         .with_state(calls)
 }
 
-type Body = Result<Json<PeerRequest>, axum::extract::rejection::JsonRejection>;
+type Body<T = PeerRequest> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
 
-async fn peer(calls: mpsc::Sender<Call>, body: Body, make: fn(PeerRequest) -> Request) -> Response {
+async fn with<T>(calls: mpsc::Sender<Call>, body: Body<T>, make: fn(T) -> Request) -> Response {
     match body {
         Ok(Json(request)) => ask(calls, make(request)).await,
         Err(rejection) => refuse(StatusCode::BAD_REQUEST, &rejection.body_text()),

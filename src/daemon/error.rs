@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::config::Problems;
+use super::home::HomeError;
 use crate::io::netlink::NetlinkError;
 use crate::io::tun::OpenError;
 use crate::io::udp::BindError;
@@ -33,6 +34,9 @@ pub enum Error {
         /// Why not.
         error: io::Error,
     },
+    /// The home that this machine is.
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// A UDP port.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -69,6 +73,7 @@ impl Error {
             | Self::Bind(BindError::Permission { .. }) => 4,
             Self::Running(_) | Self::Bind(BindError::InUse { .. }) | Self::Tun(OpenError::InUse(_)) => 6,
             Self::Path { .. }
+            | Self::Home(_)
             | Self::Bind(_)
             | Self::Tun(_)
             | Self::Netlink(_)

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::config::Config;
 use super::control::{self, Call};
 use super::error::Error;
+use super::home::HomeDesk;
 use super::keylog::KeyLog;
 use super::machine::Edge;
 use super::requests::Desk;
@@ -82,6 +83,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         hangup: signal(SignalKind::hangup())?,
     };
     let keylog = options.keylog.as_deref().map(open_keylog).transpose()?;
+    let home = config.home_directory.as_deref().map(HomeDesk::open).transpose()?;
     let (socket, calls) = control::open(&config.control_socket)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -92,7 +94,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     let trust = trust::empty();
     trust::apply(None, &config, &trust)?;
     let node = Node::new(config.to_node(keylog.is_some(), &trust), publisher, seed, now);
-    let desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary());
+    let desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary(), home);
     for entity in &desk.config.entities {
         tracing::info!("{} is {} on {}", entity.name, entity.address, desk.config.interface);
     }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod control;
 mod error;
 mod event_loop;
+pub mod home;
 mod keylog;
 mod machine;
 mod requests;

@@ -8,12 +8,15 @@ use tokio::sync::oneshot;
 
 use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
+use super::home::HomeDesk;
 use super::machine::plan;
 use super::trust;
+use crate::api::home::HomeRequest;
 use crate::api::{
     CertificateStatus, ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status,
 };
 use crate::dataplane::counters::Summary;
+use crate::home::verbs::Effect;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
 use crate::policy::spd::Action;
@@ -39,6 +42,8 @@ pub(super) struct Desk {
     pub(super) keylog: bool,
     pub(super) started: Instant,
     pub(super) summary: Summary,
+    /// The home that this machine is.
+    pub(super) home: Option<HomeDesk>,
     waiting: Vec<Waiting>,
     /// Who asked to end, and gets its answer when everything is taken down.
     pub(super) down: Vec<oneshot::Sender<Reply>>,
@@ -70,8 +75,9 @@ impl Desk {
         keylog: bool,
         started: Instant,
         summary: Summary,
+        home: Option<HomeDesk>,
     ) -> Self {
-        Self { config, trust, keylog, started, summary, waiting: Vec::new(), down: Vec::new() }
+        Self { config, trust, keylog, started, summary, home, waiting: Vec::new(), down: Vec::new() }
     }
 
     /// Answers a request, now or later.
@@ -91,6 +97,7 @@ impl Desk {
                 node.rekey(now, remote, what).map_err(|error| refusal("sa", error))?;
                 document(&Done { message: format!("rekeying ({what}) with {}", request.peer) })
             }),
+            Request::Home(request) => self.home(now, node, request),
             Request::Reload => self.reload(now, node).and_then(|message| document(&Done { message })),
             Request::Down => {
                 self.down.push(reply);
@@ -99,6 +106,25 @@ impl Desk {
         };
         // Whoever hung up does not need the answer.
         let _ = reply.send(answer);
+    }
+
+    /// What a home is asked for, and what that means for this node.
+    fn home(&mut self, now: Instant, node: &mut Node, request: HomeRequest) -> Reply {
+        let home = self.home.as_mut().ok_or_else(|| {
+            refusal(
+                "request",
+                "this machine is no home: 'domicile home init' makes it one, before 'domicile up'",
+            )
+        })?;
+        let outcome = home.answer("control socket", request)?;
+        for effect in outcome.effects {
+            match effect {
+                Effect::Cut(address) => node.disconnect(now, address),
+                // What has no security association here has nothing to lose here.
+                Effect::Unbind(_) | Effect::Changed | Effect::Restored => {}
+            }
+        }
+        document(&outcome.reply)
     }
 
     /// A name of the configuration or an address.
@@ -198,11 +224,13 @@ impl Desk {
                 format!("nothing was changed, because the configuration has problems:\n{problems}"),
             )
         })?;
-        let fixed = |config: &Config| (config.port, config.ike_port, config.control_socket.clone());
+        let fixed = |config: &Config| {
+            (config.port, config.ike_port, config.control_socket.clone(), config.home_directory.clone())
+        };
         if fixed(&new) != fixed(&self.config) || plan(&new) != plan(&self.config) {
             return Err(refusal(
                 "request",
-                "nothing was changed: new ports, interface, addresses or routed prefixes need 'domicile down' and 'domicile up'",
+                "nothing was changed: new ports, interface, addresses, routed prefixes or a home need 'domicile down' and 'domicile up'",
             ));
         }
         trust::apply(Some(&self.config), &new, &self.trust)

@@ -17,6 +17,7 @@ use crate::api::home::{
     InvitationDocument, InviteReply, IssuedDocument, KeyDocument, NameDocument, PendingDocument,
 };
 use crate::api::{Done, ErrorReply};
+use crate::crypto::identity::KeyError;
 
 /// Random octets that a request may use up.
 pub const RANDOM_LEN: usize = 16;
@@ -101,6 +102,7 @@ pub fn answer(
         | HomeRequest::Move { .. }
         | HomeRequest::Remove { .. }
         | HomeRequest::Take { .. }
+        | HomeRequest::KeySet { .. }
         | HomeRequest::DeviceRevoke { .. } => change(registry, by, random, request),
         HomeRequest::Invite { .. }
         | HomeRequest::InvitationWithdraw { .. }
@@ -192,6 +194,13 @@ fn change(
             let user = registry.take(by, &device)?;
             let taken = (before != user.holder).then(|| lost(&user));
             Ok(one(&user).with(taken.into_iter().flatten()))
+        }
+        HomeRequest::KeySet { who, public_key } => {
+            let key = public_key.parse().map_err(|error: KeyError| Error::Invalid(error.to_string()))?;
+            let before = registry.find(&who)?.key;
+            let entity = registry.key_set(by, &who, &key)?;
+            let cut = (before != entity.key).then_some(Effect::Cut(entity.address));
+            Ok(one(&entity).with(cut))
         }
         HomeRequest::Remove { who, kind } => {
             if let Some(wanted) = kind.as_deref().map(parse_kind).transpose()? {

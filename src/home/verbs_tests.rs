@@ -76,6 +76,10 @@ fn a_home_is_run_through_documents() {
         (&detail["entity"]["holder"], &detail["names"][0]["name"]),
         (&json!("laptop.alice"), &json!("alice"))
     );
+    let strongswan = PrivateKey::from_seed(&[3; 32]).public();
+    let (node, effects) =
+        desk.ask(json!({ "verb": "key-set", "who": "server2", "public_key": strongswan.to_pem() }));
+    assert_eq!((&node["fingerprint"], effects.len()), (&json!(strongswan.fingerprint()), 2));
     // Somebody asks without a code.
     let other = PrivateKey::from_seed(&[2; 32]).public();
     let source = Ipv4Addr::new(192, 0, 2, 7);
@@ -117,6 +121,11 @@ fn refusals_say_what_to_do() {
         (json!({ "verb": "user-add", "name": "alice" }), "name", "there is a user named \"alice\" already"),
         (json!({ "verb": "show", "who": "bob" }), "name", "nothing named \"bob\""),
         (json!({ "verb": "remove", "who": "alice", "kind": "node" }), "request", "\"alice\" is a user"),
+        (
+            json!({ "verb": "key-set", "who": "alice", "public_key": "x" }),
+            "request",
+            "this is not a public key",
+        ),
         (json!({ "verb": "list", "kind": "cat" }), "request", "no entities of this kind"),
         (json!({ "verb": "backup", "file": "here.db" }), "request", "whole paths only"),
         (json!({ "verb": "restore", "file": "/no/such/file" }), "registry", "/no/such/file"),

@@ -56,6 +56,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     let (port, ike_port) = checker.ports(&file.node);
     let interface = checker.interface(&file.node);
     let control_socket = checker.control_socket(&file.node);
+    let home_directory = file.home_agent.as_ref().map(|agent| checker.home_directory(agent));
     let mtu = checker.number(&file.node.mtu, 1380, 1280..=1400, "mtu", "the relayed path fits 1380");
     let fragment_size =
         checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
@@ -70,6 +71,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         interface,
         mtu,
         control_socket,
+        home_directory,
         entities,
         roots,
         pin,
@@ -288,6 +290,14 @@ impl Checker<'_> {
             );
         }
         socket
+    }
+
+    fn home_directory(&mut self, agent: &file::HomeAgent) -> PathBuf {
+        let text = agent.directory.as_ref().map_or(super::HOME_DIRECTORY, |text| text.get_ref());
+        if let Some(given) = agent.directory.as_ref().filter(|_| text.is_empty()) {
+            self.problems.at(given.span(), "directory is empty: write where the home is kept, like \"home\"");
+        }
+        super::beside(self.path, text)
     }
 
     fn ports(&mut self, node: &file::Node) -> (u16, u16) {

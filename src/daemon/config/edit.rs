@@ -93,6 +93,19 @@ pub fn remove_peer(path: &Path, name: &str) -> Result<(), EditError> {
     })
 }
 
+/// Says that this machine is a home, which is kept in `directory`.
+pub fn add_home_agent(path: &Path, directory: &str) -> Result<(), EditError> {
+    edit(path, |document| {
+        if document.contains_key("home_agent") {
+            return Err(EditError::Refused(format!("{} has a [home_agent] already", path.display())));
+        }
+        let mut table = Table::new();
+        table.insert("directory", value(directory));
+        document.insert("home_agent", Item::Table(table));
+        Ok(())
+    })
+}
+
 fn is_named(peer: &Table, name: &str) -> bool {
     peer.get("name").and_then(Item::as_str) == Some(name)
 }

@@ -11,6 +11,7 @@ pub(super) struct File {
     pub(super) entity: Vec<Spanned<Entity>>,
     pub(super) home: Vec<Spanned<Home>>,
     pub(super) trust: Vec<Spanned<Trust>>,
+    pub(super) home_agent: Option<HomeAgent>,
     pub(super) peer: Vec<Spanned<Peer>>,
     pub(super) policy: Vec<Spanned<Policy>>,
     pub(super) ike: Ike,
@@ -49,6 +50,12 @@ pub(super) struct Home {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Trust {
     pub(super) root: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HomeAgent {
+    pub(super) directory: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

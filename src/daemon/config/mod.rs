@@ -37,6 +37,9 @@ pub const DEFAULT_PATH: &str = "/etc/domicile/domicile.toml";
 /// Where the control socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/domicile/control.sock";
 
+/// Where a home is kept, beside the configuration, unless that says otherwise.
+pub const HOME_DIRECTORY: &str = "home";
+
 /// A local entity.
 #[derive(Clone, Debug)]
 pub struct Entity {
@@ -80,6 +83,8 @@ pub struct Config {
     pub mtu: u16,
     /// Control socket.
     pub control_socket: PathBuf,
+    /// Where this machine keeps its home, if it is one.
+    pub home_directory: Option<PathBuf>,
     /// Local entities.
     pub entities: Vec<Entity>,
     /// Roots of trusted homes (`[[trust]]`).

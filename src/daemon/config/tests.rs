@@ -321,9 +321,18 @@ const EXAMPLE: &str = include_str!("../../../docs/example.toml");
 
 #[test]
 fn the_example_has_every_key_that_there_is() {
-    for section in
-        ["", "[node]", "[[entity]]", "[[home]]", "[[trust]]", "[[peer]]", "[[policy]]", "[ike]", "[esp]"]
-    {
+    for section in [
+        "",
+        "[node]",
+        "[[entity]]",
+        "[[home]]",
+        "[[trust]]",
+        "[home_agent]",
+        "[[peer]]",
+        "[[policy]]",
+        "[ike]",
+        "[esp]",
+    ] {
         let told = Place::new().check(&format!("{section}\nzzz = 1\n")).unwrap_err();
         let known = told.lines().find_map(|line| line.split_once("unknown field `zzz`, expected")).unwrap().1;
         let part = EXAMPLE.split(section).skip(1).map(|rest| rest.split("\n[").next().unwrap_or_default());
@@ -351,6 +360,7 @@ fn the_example_shows_the_defaults() {
     let mut default = place.check(&peer("")).unwrap();
     (default.entities, default.peers, default.spd) =
         (shown.entities.clone(), shown.peers.clone(), Arc::clone(&shown.spd));
+    default.home_directory.clone_from(&shown.home_directory);
     assert_eq!(format!("{shown:?}"), format!("{default:?}"));
 }
 

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use rusqlite::{Connection, params};
 
-use super::entities::{Place, add, free, hold, set_key};
+use super::entities::{Place, add, free, hold, of_kind, set_key};
 use super::{Registry, log, rows};
 use crate::crypto::identity::PublicKey;
 use crate::home::entity::{By, Entity, EntityId, Grant, Issue, Issued, Joined, Kind};
@@ -116,6 +116,21 @@ fn device_name(tx: &Connection, user: &Entity, label: Option<&str>) -> Result<St
 }
 
 impl Registry {
+    /// Sets the key of a node or service that somebody at the home vouches for, without a join: this machine's own
+    /// node, or other IPsec software.
+    pub fn key_set(&mut self, by: By<'_>, who: &str, key: &PublicKey) -> Result<Entity, Error> {
+        self.write(|tx| {
+            let kinds = [Kind::Device, Kind::Node, Kind::Service];
+            let entity = of_kind(rows::find(tx, who)?, &kinds, "device, node or service")?;
+            usable(tx, key, &[entity.id])?;
+            if entity.key.as_ref() != Some(key) {
+                set_key(tx, by, &entity, Some(key))?;
+                log::audit(tx, by, "key", &entity.name, &key.fingerprint())?;
+            }
+            rows::by_id(tx, entity.id)
+        })
+    }
+
     /// The certificate of the home agent itself, for [`Home::infrastructure`](crate::home::entity::Home).
     pub fn certify_home(&mut self, by: By<'_>, key: &PublicKey, issue: Issue<'_>) -> Result<Issued, Error> {
         self.write(|tx| {

@@ -1,0 +1,240 @@
+//! The home that this machine is: its directory with registry and root key, and what is asked of it.
+//!
+//! ```text
+//! home/               mode 0700
+//!   registry.db       who has which address, who may join, what was issued
+//!   root.key          the root key (PKCS#8 PEM, mode 0600): without it nobody can be certified any more
+//!   root.pem          the root certificate, which others pin
+//! ```
+#![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipnet::Ipv6Net;
+use zeroize::Zeroizing;
+
+use super::config::edit::write_private;
+use crate::api::ErrorReply;
+use crate::api::home::HomeRequest;
+use crate::crypto::identity::{PrivateKey, PublicKey};
+use crate::home::entity::{By, Grant, Issued};
+use crate::home::registry::{Registry, check_backup};
+use crate::home::verbs::{self, Outcome, RANDOM_LEN};
+use crate::pki::{Authority, MAX_LEAF_LIFETIME, Root, pem};
+
+const REGISTRY: &str = "registry.db";
+const ROOT_KEY: &str = "root.key";
+const ROOT: &str = "root.pem";
+
+/// Why there is no home. One sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] crate::home::Error),
+    /// The directory has something in it.
+    #[error("{} exists already, and nothing is overwritten: this machine is a home, or name another directory", .0.display())]
+    Exists(PathBuf),
+    /// The registry is gone; an empty one in its place would give addresses out again.
+    #[error("{} is not there: bring it back with 'domicile home restore'", .0.display())]
+    Lost(PathBuf),
+    /// A file.
+    #[error("{} cannot be {what}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// `read` or `written`.
+        what: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A file says something else than it should.
+    #[error("{}: {why}: restore it from your backup", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The system has no randomness.
+    #[error("the system gives no randomness: {0}")]
+    Random(String),
+}
+
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, HomeError> {
+    let mut octets = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *octets).map_err(|error| HomeError::Random(error.to_string()))?;
+    Ok(octets)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A home in its directory.
+pub struct HomeDesk {
+    registry: Registry,
+    authority: Authority,
+}
+
+impl HomeDesk {
+    /// Makes a home in a directory that is not there yet.
+    pub fn create(directory: &Path, prefix: Ipv6Net, domain: Option<&str>) -> Result<Self, HomeError> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().mode(0o700).create(directory).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                return HomeError::Exists(directory.to_owned());
+            }
+            HomeError::File { path: directory.to_owned(), what: "made", error }
+        })?;
+        let made = Self::fill(directory, prefix, domain);
+        if made.is_err() {
+            // Half a home would only stand in the way of the next attempt. Nobody has seen its key.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+        made
+    }
+
+    fn fill(directory: &Path, prefix: Ipv6Net, domain: Option<&str>) -> Result<Self, HomeError> {
+        let path = |name| directory.join(name);
+        let mut registry = Registry::open(&path(REGISTRY))?;
+        let home = registry.init(By { now: now(), who: "home init" }, prefix, domain)?;
+        let key = PrivateKey::from_seed(&*random()?);
+        let text = key.to_pem();
+        let content =
+            |why: &dyn std::fmt::Display| HomeError::Content { path: path(ROOT), why: why.to_string() };
+        let authority = Authority::create(key, home.prefix, home.domain.as_deref(), now(), *random()?)
+            .map_err(|error| content(&error))?;
+        let root = pem::encode(authority.root().der()).map_err(|error| content(&error))?;
+        for (name, bytes) in [(ROOT_KEY, text.as_bytes()), (ROOT, root.as_bytes())] {
+            write_private(&path(name), bytes, false).map_err(|error| HomeError::File {
+                path: path(name),
+                what: "written",
+                error,
+            })?;
+        }
+        Ok(Self { registry, authority })
+    }
+
+    /// Whether the registry of a home is missing.
+    pub fn is_lost(directory: &Path) -> bool {
+        directory.join(ROOT_KEY).exists() && !directory.join(REGISTRY).exists()
+    }
+
+    /// Opens the home of a directory.
+    pub fn open(directory: &Path) -> Result<Self, HomeError> {
+        let path = |name| directory.join(name);
+        let read = |name| {
+            let text = std::fs::read_to_string(path(name));
+            text.map_err(|error| HomeError::File { path: path(name), what: "read", error })
+        };
+        let content =
+            |name, why: &dyn std::fmt::Display| HomeError::Content { path: path(name), why: why.to_string() };
+        let key = Zeroizing::new(read(ROOT_KEY)?);
+        let key = PrivateKey::from_pem(&key).map_err(|error| content(ROOT_KEY, &error))?;
+        let ders = pem::decode(&read(ROOT)?).map_err(|error| content(ROOT, &error))?;
+        let der = ders.first().ok_or_else(|| content(ROOT, &"it holds no certificate"))?;
+        let root = Root::from_der(der).map_err(|error| content(ROOT, &error))?;
+        let authority = Authority::new(root, key).map_err(|error| content(ROOT, &error))?;
+        if !path(REGISTRY).exists() {
+            return Err(HomeError::Lost(path(REGISTRY)));
+        }
+        let registry = Registry::open(&path(REGISTRY))?;
+        let prefix = registry.home()?.prefix;
+        if prefix != authority.root().prefix() {
+            return Err(content(
+                ROOT,
+                &format!("it is the root of another home than the registry's, {prefix}"),
+            ));
+        }
+        Ok(Self { registry, authority })
+    }
+
+    /// The registry.
+    pub const fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// The certificate authority.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Answers a request of the control socket or the command line.
+    pub fn answer(&mut self, who: &str, request: HomeRequest) -> Result<Outcome, ErrorReply> {
+        let now = now();
+        let failed = |error: HomeError| ErrorReply { stage: "internal".to_owned(), error: error.to_string() };
+        let octets = random::<RANDOM_LEN>().map_err(failed)?;
+        let authority = &self.authority;
+        let mut issue = |grant: &Grant| issue(authority, grant, now);
+        verbs::answer(&mut self.registry, By { now, who }, *octets, request, &mut issue)
+    }
+
+    /// Adds the node that this machine is, with its key.
+    pub fn add_own_node(&mut self, name: &str, key: &PublicKey) -> Result<std::net::Ipv6Addr, HomeError> {
+        let by = By { now: now(), who: "home init" };
+        let node = self.registry.node_add(by, name)?;
+        self.registry.key_set(by, &node.name, key)?;
+        Ok(node.address)
+    }
+}
+
+/// A certificate of the longest lifetime; nodes renew it at two thirds.
+fn issue(authority: &Authority, grant: &Grant, now: u64) -> Result<Issued, String> {
+    let octets = random().map_err(|error| error.to_string())?;
+    grant.certificate(authority, now, MAX_LEAF_LIFETIME, *octets)
+}
+
+/// Brings a registry back where none is left: `directory` has root key and root certificate, and no registry.
+pub fn restore_without(directory: &Path, backup: &Path) -> Result<(), HomeError> {
+    // Before an empty registry is there.
+    check_backup(backup)?;
+    let mut registry = Registry::open(&directory.join(REGISTRY))?;
+    registry.restore(By { now: now(), who: "home restore" }, backup)?;
+    Ok(())
+}
+
+impl std::fmt::Debug for HomeDesk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HomeDesk").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::verbs::HomeReply;
+
+    #[test]
+    fn a_home_is_made_once_and_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("home");
+        let prefix = "2002:c633:6401::/48".parse().unwrap();
+        let mut home = HomeDesk::create(&place, prefix, Some("home.example.org")).unwrap();
+        let key = PrivateKey::from_seed(&[1; 32]).public();
+        assert_eq!(home.add_own_node("server", &key).unwrap().to_string(), "2002:c633:6401:100::1");
+        let root = home.authority().root().fingerprint();
+        drop(home);
+        assert!(matches!(HomeDesk::create(&place, prefix, None), Err(HomeError::Exists(_))));
+        let mut home = HomeDesk::open(&place).unwrap();
+        assert_eq!(home.authority().root().fingerprint(), root);
+        home.answer("uid 0", HomeRequest::UserAdd { name: "alice".to_owned() }).unwrap();
+        let file = dir.path().join("backup.db").display().to_string();
+        home.answer("uid 0", HomeRequest::Backup { file: file.clone() }).unwrap();
+        drop(home);
+        // The registry is lost, the key is not.
+        std::fs::remove_file(place.join(REGISTRY)).unwrap();
+        assert!(matches!(HomeDesk::open(&place), Err(HomeError::Lost(_))));
+        restore_without(&place, Path::new(&file)).unwrap();
+        let mut home = HomeDesk::open(&place).unwrap();
+        let outcome = home.answer("uid 0", HomeRequest::Info {}).unwrap();
+        assert!(matches!(outcome.reply, HomeReply::Home(home) if home.users == 1 && home.nodes == 1));
+        std::fs::write(place.join(ROOT_KEY), PrivateKey::from_seed(&[2; 32]).to_pem()).unwrap();
+        assert!(matches!(HomeDesk::open(&place), Err(HomeError::Content { .. })));
+        std::fs::remove_file(place.join(ROOT_KEY)).unwrap();
+        assert!(matches!(HomeDesk::open(&place), Err(HomeError::File { .. })));
+    }
+}
