@@ -1,5 +1,6 @@
 //! A datagram comes in: which SA it is for, and whether a stranger's request makes one.
 
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use super::endpoint::Endpoint;
@@ -46,7 +47,7 @@ impl Endpoint {
             (header.initiator_spi, header.responder_spi)
         };
         let id = self.by_spi.get(&ours).copied().filter(|id| {
-            self.sas.get(id).is_some_and(|sa| {
+            self.sas.get(*id).is_some_and(|sa| {
                 let known = if sa.initiator { sa.spi_r } else { sa.spi_i };
                 sa.initiator != from_initiator && (known == theirs || matches!(sa.phase, Phase::InitSent(_)))
             })
@@ -61,7 +62,7 @@ impl Endpoint {
 
     fn handle_init_request(&mut self, now: Instant, path: UdpPath, header: &Header, message: &[u8]) {
         let key = (path.remote, header.initiator_spi);
-        if let Some(sa) = self.half_open.get(&key).and_then(|id| self.sas.get(id)) {
+        if let Some(sa) = self.half_open.get(&key).and_then(|id| self.sas.get(*id)) {
             if let Phase::HalfOpen(half) = &sa.phase
                 && half.request == message
             {
@@ -80,7 +81,8 @@ impl Endpoint {
             }
             Err(_) => return,
         };
-        let from_here = self.half_open.keys().filter(|(from, _)| from.ip() == path.remote.ip()).count();
+        let source = |port| SocketAddrV4::new(*path.remote.ip(), port);
+        let from_here = self.half_open.range((source(0), 0)..=(source(u16::MAX), u64::MAX)).count();
         if self.half_open.len() >= MAX_HALF_OPEN || from_here >= MAX_HALF_OPEN_PER_SOURCE {
             return;
         }

@@ -12,6 +12,7 @@ use super::context::{Context, Deferred};
 use super::event::{ChildId, CloseReason, Event, Failure, IkeId, IkeInfo, Transmit};
 use super::init;
 use super::sa::{Phase, Sa};
+use super::table::SaTable;
 use super::timer::Timer;
 use super::window::Want;
 use crate::dataplane::event::UdpPath;
@@ -20,7 +21,7 @@ use crate::dataplane::event::UdpPath;
 /// or command drain `poll_transmit`, then `poll_event`, then arm a timer for `poll_timeout`.
 pub struct Endpoint {
     pub(super) ctx: Context,
-    pub(super) sas: BTreeMap<IkeId, Sa>,
+    pub(super) sas: SaTable,
     /// Our own SPI of every SA.
     pub(super) by_spi: HashMap<u64, IkeId>,
     /// Half-open SAs by their request, for retransmitted ones.
@@ -34,7 +35,7 @@ impl Endpoint {
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
         Self {
             ctx: Context::new(config, ChaCha20Rng::from_seed(seed), now),
-            sas: BTreeMap::new(),
+            sas: SaTable::default(),
             by_spi: HashMap::new(),
             half_open: BTreeMap::new(),
             hints: (now, 0),
@@ -71,7 +72,7 @@ impl Endpoint {
 
     /// Authentic ESP arrived on this SPI recently: proof of life.
     pub fn handle_traffic(&mut self, now: Instant, spi_in: u32) {
-        if let Some(sa) = self.ctx.inbound.get(&spi_in).and_then(|id| self.sas.get_mut(id)) {
+        if let Some(mut sa) = self.ctx.inbound.get(&spi_in).and_then(|id| self.sas.get_mut(*id)) {
             sa.heard(now);
         }
     }
@@ -79,10 +80,11 @@ impl Endpoint {
     /// We sent on this child recently and expect to hear something: arms the liveness check.
     pub fn handle_sent(&mut self, now: Instant, spi_out: u32) {
         let dpd = self.ctx.config.lifetimes.dpd;
-        if let Some(sa) = self.ctx.outbound.get(&spi_out).and_then(|id| self.sas.get_mut(id)) {
+        if let Some(mut sa) = self.ctx.outbound.get(&spi_out).and_then(|id| self.sas.get_mut(*id)) {
             sa.sent = Some(now);
             if sa.is_established() && !sa.timers.is_set(Timer::Liveness) {
-                sa.timers.set(Timer::Liveness, now.max(sa.heard + dpd));
+                let at = now.max(sa.heard + dpd);
+                sa.timers.set(Timer::Liveness, at);
             }
         }
     }
@@ -111,8 +113,7 @@ impl Endpoint {
     /// The machine's IPv4 addresses changed; `route` tells the source address for a destination, if any.
     /// SAs whose local address changed move by MOBIKE, or are initiated anew.
     pub fn handle_local_change(&mut self, now: Instant, route: &dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>) {
-        let ids: Vec<IkeId> = self.sas.keys().copied().collect();
-        for id in ids {
+        for id in self.sas.ids() {
             self.with(now, id, |sa, ctx| sa.local_changed(ctx, now, route));
         }
     }
@@ -133,11 +134,8 @@ impl Endpoint {
         }
         let existing = self
             .sas
-            .values()
-            .find(|sa| {
-                let gone = matches!(sa.phase, Phase::Closed) || sa.is_leaving();
-                sa.local == local && sa.remote == remote && !gone
-            })
+            .between((local, remote))
+            .find(|sa| !matches!(sa.phase, Phase::Closed) && !sa.is_leaving())
             .map(|sa| (sa.id, sa.is_established() && sa.children.values().all(|child| child.deleting)));
         if let Some((id, childless)) = existing {
             if childless {
@@ -184,7 +182,7 @@ impl Endpoint {
 
     /// Authenticates anew, make-before-break.
     pub fn reauthenticate(&mut self, now: Instant, ike: IkeId) {
-        if let Some(path) = self.sas.get(&ike).filter(|sa| sa.is_established()).map(|sa| sa.path) {
+        if let Some(path) = self.sas.get(ike).filter(|sa| sa.is_established()).map(|sa| sa.path) {
             self.replace(now, ike, path);
             self.settle(now);
         }
@@ -197,8 +195,7 @@ impl Endpoint {
 
     /// `close` for every SA: what `down` does.
     pub fn close_all(&mut self, now: Instant) {
-        let ids: Vec<IkeId> = self.sas.keys().copied().collect();
-        for id in ids {
+        for id in self.sas.ids() {
             self.close(now, id);
         }
     }
@@ -210,9 +207,7 @@ impl Endpoint {
 
     /// Is there an IKE SA between these two that has a child or may still get one?
     pub fn is_trying(&self, local: Ipv6Addr, remote: Ipv6Addr) -> bool {
-        self.sas.values().any(|sa| {
-            (sa.local, sa.remote) == (local, remote) && !matches!(sa.phase, Phase::Closed) && !sa.is_leaving()
-        })
+        self.sas.between((local, remote)).any(|sa| !matches!(sa.phase, Phase::Closed) && !sa.is_leaving())
     }
 
     /// Half-open SAs of the responder: state that nobody is authenticated for.
@@ -249,9 +244,9 @@ impl Endpoint {
 
     /// Lets one SA act, then does what it asked for.
     pub(super) fn with(&mut self, now: Instant, id: IkeId, act: impl FnOnce(&mut Sa, &mut Context)) {
-        if let Some(sa) = self.sas.get_mut(&id) {
-            let was_half_open = matches!(sa.phase, Phase::HalfOpen(_));
-            act(sa, &mut self.ctx);
+        if let Some(mut sa) = self.sas.get_mut(id) {
+            let was_half_open = sa.is_half_open();
+            act(&mut sa, &mut self.ctx);
             // One that was refused still holds state for nobody proven, so it goes on counting until it is removed.
             if was_half_open && sa.is_established() {
                 self.half_open.retain(|_, other| *other != id);
@@ -262,23 +257,23 @@ impl Endpoint {
 
     pub(super) fn insert(&mut self, sa: Sa) {
         self.by_spi.insert(sa.own_spi(), sa.id);
-        self.sas.insert(sa.id, sa);
+        self.sas.insert(sa);
     }
 
     pub(super) fn settle(&mut self, now: Instant) {
         while let Some(deferred) = self.ctx.deferred.pop_front() {
             match deferred {
                 Deferred::Add(sa) => {
-                    let (id, pair) = (sa.id, (sa.local, sa.remote));
+                    let (id, pair) = (sa.id, sa.pair());
                     self.insert(*sa);
-                    if let Some(sa) = self.sas.get_mut(&id) {
+                    if let Some(mut sa) = self.sas.get_mut(id) {
                         sa.pump(&mut self.ctx, now);
                     }
                     self.supersede_older(now, pair);
                 }
                 Deferred::Established { id, initial_contact } => self.established(now, id, initial_contact),
                 Deferred::Leave { id } => {
-                    if let Some(pair) = self.sas.get(&id).map(|sa| (sa.local, sa.remote)) {
+                    if let Some(pair) = self.sas.get(id).map(Sa::pair) {
                         self.send_on_best(pair, Some(id));
                     }
                 }
@@ -290,18 +285,17 @@ impl Endpoint {
     }
 
     pub(super) fn replace(&mut self, now: Instant, id: IkeId, path: UdpPath) {
-        let Some(old) = self.sas.get(&id) else { return };
-        let (local, remote) = (old.local, old.remote);
-        let under_way = self.sas.values().any(|sa| {
-            sa.local == local
-                && sa.remote == remote
-                && matches!(sa.phase, Phase::InitSent(_) | Phase::AuthSent(_))
-        });
+        let Some(old) = self.sas.get(id) else { return };
+        let (local, remote) = old.pair();
+        let under_way = self
+            .sas
+            .between(old.pair())
+            .any(|sa| matches!(sa.phase, Phase::InitSent(_) | Phase::AuthSent(_)));
         if old.is_leaving() || self.ctx.config.pad.find(remote).is_none() {
             return;
         }
         if under_way {
-            if let Some(old) = self.sas.get_mut(&id) {
+            if let Some(mut old) = self.sas.get_mut(id) {
                 old.reauth_later(&mut self.ctx, now);
             }
             return;
@@ -313,7 +307,7 @@ impl Endpoint {
     }
 
     pub(super) fn remove(&mut self, now: Instant, id: IkeId, reason: CloseReason) {
-        let Some(sa) = self.sas.remove(&id) else { return };
+        let Some(sa) = self.sas.remove(id) else { return };
         self.by_spi.remove(&sa.own_spi());
         self.half_open.retain(|_, other| *other != id);
         if let Some(spi) = sa.offered {
@@ -321,7 +315,7 @@ impl Endpoint {
         }
         self.replacement_failed(now, sa.replaces);
         let gentle = matches!(reason, CloseReason::Replaced | CloseReason::Peer);
-        let others = !sa.children.is_empty() && self.send_on_best((sa.local, sa.remote), None);
+        let others = !sa.children.is_empty() && self.send_on_best(sa.pair(), None);
         for (child, state) in &sa.children {
             self.ctx.outbound.remove(&state.spi_out);
             if gentle && others {
@@ -330,15 +324,12 @@ impl Endpoint {
                 self.ctx.close_child(*child, state.spi_in, reason.clone());
             }
         }
-        if sa.remote == Ipv6Addr::UNSPECIFIED {
+        if sa.keys_unproven && !sa.initiator {
             return;
         }
-        let left = self.sas.values().filter(|other| (other.local, other.remote) == (sa.local, sa.remote));
-        for other in left.map(|other| other.id).collect::<Vec<_>>() {
-            self.keep_if_last(other);
-        }
-        let never_up = sa.initiator && sa.keys_unproven;
-        match (&reason, never_up) {
+        let left: Vec<IkeId> = self.sas.between(sa.pair()).map(|other| other.id).collect();
+        left.into_iter().for_each(|other| self.keep_if_last(other));
+        match (&reason, sa.keys_unproven) {
             (CloseReason::Failed(failure), true) => self.ctx.emit(Event::InitiationFailed {
                 local: sa.local,
                 remote: sa.remote,
@@ -354,14 +345,14 @@ impl Endpoint {
     /// An SA that was to replace this one is gone. If this one is still there and nothing else takes its place, it is
     /// authenticated anew later.
     fn replacement_failed(&mut self, now: Instant, replaced: Option<IkeId>) {
-        let Some(old) = replaced.and_then(|old| self.sas.get_mut(&old)) else { return };
+        let Some(mut old) = replaced.and_then(|old| self.sas.get_mut(old)) else { return };
         if old.is_established() && !old.is_leaving() && !old.timers.is_set(Timer::Superseded) {
             old.reauth_later(&mut self.ctx, now);
         }
     }
 
     fn drain(&mut self, now: Instant, id: IkeId, child: ChildId, spi_in: u32, reason: CloseReason) {
-        let pair = self.sas.get(&id).map(|sa| (sa.local, sa.remote));
+        let pair = self.sas.get(id).map(Sa::pair);
         if pair.is_some_and(|pair| self.send_on_best(pair, None)) {
             self.ctx.drain_child(now, child, spi_in, reason);
         } else {

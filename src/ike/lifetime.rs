@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::context::{Context, Deferred};
 use super::endpoint::Endpoint;
-use super::event::{ChildId, CloseReason, Failure, IkeId};
+use super::event::{ChildId, CloseReason, Failure};
 use super::sa::{Phase, Sa};
 use super::timer::{Timer, TimerTable};
 use super::window::{Task, Want};
@@ -20,13 +20,7 @@ const REAUTH_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::f
 impl Endpoint {
     /// Time passed. Harmless when early.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let due: Vec<IkeId> = self
-            .sas
-            .values()
-            .filter(|sa| sa.next_timeout().is_some_and(|(at, _)| at <= now))
-            .map(|sa| sa.id)
-            .collect();
-        for id in due {
+        for id in self.sas.due(now) {
             self.keep_if_last(id);
             self.with(now, id, |sa, ctx| sa.handle_timeout(ctx, now));
         }
@@ -39,13 +33,15 @@ impl Endpoint {
     /// When `handle_timeout` wants to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let draining = self.ctx.draining.first_key_value().map(|((at, _), _)| (*at, "drained child SA"));
-        self.sas.values().filter_map(Sa::next_timeout).chain(draining).min_by_key(|(at, _)| *at)
+        self.sas.next_timeout().into_iter().chain(draining).min_by_key(|(at, _)| *at)
     }
 }
 
 impl Sa {
     /// The earliest deadline and its reason.
     pub(super) fn next_timeout(&self) -> Option<(Instant, &'static str)> {
+        #[cfg(test)]
+        super::tests::scale::LOOKS.with(|looks| looks.set(looks.get() + 1));
         let retransmit = self.window.outstanding.as_ref().map(|out| (out.next, "IKE retransmission"));
         let children = self
             .children

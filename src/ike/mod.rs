@@ -28,6 +28,7 @@ mod rekey;
 mod rivals;
 mod sa;
 mod select;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timer;

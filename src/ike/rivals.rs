@@ -16,13 +16,12 @@ const LEFTOVER: Duration = Duration::from_secs(20);
 impl Endpoint {
     /// An SA was authenticated. Are there others between the same two entities?
     pub(super) fn established(&mut self, now: Instant, id: IkeId, initial_contact: bool) {
-        let Some(new) = self.sas.get(&id) else { return };
-        let (pair, created, initiator, replaces) =
-            ((new.local, new.remote), new.created, new.initiator, new.replaces);
+        let Some(new) = self.sas.get(id) else { return };
+        let (pair, created, initiator, replaces) = (new.pair(), new.created, new.initiator, new.replaces);
         let others: Vec<(IkeId, bool, Instant)> = self
             .sas
-            .values()
-            .filter(|sa| sa.id != id && (sa.local, sa.remote) == pair)
+            .between(pair)
+            .filter(|sa| sa.id != id)
             .filter_map(|sa| Some((sa.id, sa.initiator, sa.established_since()?)))
             .collect();
         for (other, other_initiator, since) in others {
@@ -40,7 +39,7 @@ impl Endpoint {
             let ours = simultaneous && if loser == id { initiator } else { other_initiator };
             let explicit = replaces == Some(other) || (!simultaneous && initiator);
             let pause = if ours || explicit { SUPERSEDED } else { FALLBACK };
-            if let Some(sa) = self.sas.get_mut(&loser) {
+            if let Some(mut sa) = self.sas.get_mut(loser) {
                 sa.timers.set(Timer::Superseded, now + pause);
             }
         }
@@ -51,11 +50,10 @@ impl Endpoint {
     /// The peer answers from another address than before: where we sent to until now nobody is any more, so there is
     /// no point in waiting until the new child is seen in use.
     fn send_to_moved_peer(&mut self, id: IkeId, pair: (Ipv6Addr, Ipv6Addr)) {
-        let Some(remote) = self.sas.get(&id).map(|sa| sa.path.remote) else { return };
-        let moved = self.sas.values().any(|sa| {
-            sa.id != id && (sa.local, sa.remote) == pair && sa.is_established() && sa.path.remote != remote
-        });
-        if let Some(sa) = self.sas.get_mut(&id).filter(|_| moved) {
+        let Some(remote) = self.sas.get(id).map(|sa| sa.path.remote) else { return };
+        let moved =
+            self.sas.between(pair).any(|sa| sa.id != id && sa.is_established() && sa.path.remote != remote);
+        if let Some(mut sa) = self.sas.get_mut(id).filter(|_| moved) {
             let waiting: Vec<u32> =
                 sa.children.values().filter(|child| child.awaits_use).map(|child| child.spi_in).collect();
             waiting.into_iter().for_each(|spi_in| sa.child_used(&mut self.ctx, spi_in));
@@ -64,15 +62,11 @@ impl Endpoint {
 
     /// Ends may disagree for a moment which of two SAs is superfluous; the last one with a child is not.
     pub(super) fn keep_if_last(&mut self, id: IkeId) {
-        let Some(sa) = self.sas.get(&id).filter(|sa| !sa.children.is_empty()) else { return };
-        let other = self.sas.values().any(|other| {
-            other.id != id
-                && (other.local, other.remote) == (sa.local, sa.remote)
-                && other.is_established()
-                && !other.is_leaving()
-                && !other.children.is_empty()
+        let Some(sa) = self.sas.get(id).filter(|sa| !sa.children.is_empty()) else { return };
+        let other = self.sas.between(sa.pair()).any(|other| {
+            other.id != id && other.is_established() && !other.is_leaving() && !other.children.is_empty()
         });
-        if let Some(sa) = self.sas.get_mut(&id).filter(|_| !other) {
+        if let Some(mut sa) = self.sas.get_mut(id).filter(|_| !other) {
             sa.timers.stop(Timer::Superseded);
         }
     }
@@ -81,13 +75,14 @@ impl Endpoint {
     /// is still there after a while. One that is about to go anyway supersedes nothing.
     pub(super) fn supersede_older(&mut self, now: Instant, pair: (Ipv6Addr, Ipv6Addr)) {
         let ranked = |sa: &Sa| sa.established_since().map(|since| (since, sa.spi_i));
-        let same = |sa: &&Sa| (sa.local, sa.remote) == pair;
         let stays = |sa: &&Sa| !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
-        let Some(newest) = self.sas.values().filter(same).filter(stays).filter_map(ranked).max() else {
+        let Some(newest) = self.sas.between(pair).filter(stays).filter_map(ranked).max() else {
             return;
         };
-        for sa in self.sas.values_mut().filter(|sa| (sa.local, sa.remote) == pair) {
-            if ranked(sa).is_some_and(|rank| rank < newest) && !sa.timers.is_set(Timer::Superseded) {
+        let older = |sa: &&Sa| ranked(sa).is_some_and(|rank| rank < newest);
+        let older: Vec<IkeId> = self.sas.between(pair).filter(older).map(|sa| sa.id).collect();
+        for id in older {
+            if let Some(mut sa) = self.sas.get_mut(id).filter(|sa| !sa.timers.is_set(Timer::Superseded)) {
                 sa.timers.set(Timer::Superseded, now + LEFTOVER);
             }
         }
@@ -98,8 +93,8 @@ impl Endpoint {
     pub(super) fn send_on_best(&mut self, pair: (Ipv6Addr, Ipv6Addr), leaving: Option<IkeId>) -> bool {
         let candidates = self
             .sas
-            .values()
-            .filter(|sa| (sa.local, sa.remote) == pair && Some(sa.id) != leaving)
+            .between(pair)
+            .filter(|sa| Some(sa.id) != leaving)
             .filter_map(|sa| Some((sa, sa.established_since()?)))
             .flat_map(|(sa, since)| {
                 let stays = !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
@@ -113,7 +108,9 @@ impl Endpoint {
                     })
             });
         let Some((_, _, _, child, id)) = candidates.max() else { return false };
-        if let Some(state) = self.sas.get_mut(&id).and_then(|sa| sa.children.get_mut(&child)) {
+        if let Some(mut sa) = self.sas.get_mut(id)
+            && let Some(state) = sa.children.get_mut(&child)
+        {
             state.awaits_use = false;
         }
         self.ctx.emit(Event::ChildSend(child));

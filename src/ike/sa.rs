@@ -12,6 +12,7 @@ use super::fragment::{MAX_MESSAGE, UNPROVEN};
 use super::init::{HalfOpen, InitSent};
 use super::message::{Opened, Protection};
 use super::nat::Translated;
+use super::table::PairKey;
 use super::timer::{Timer, TimerTable};
 use super::window::{Outstanding, Task, Want, Window};
 use crate::crypto::prf::IkeKeys;
@@ -104,6 +105,11 @@ pub(super) struct Sa {
 }
 
 impl Sa {
+    /// The two entities that it joins.
+    pub(super) fn pair(&self) -> PairKey {
+        (self.local, self.remote)
+    }
+
     /// Is it authenticated?
     pub(super) fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Established { .. })

@@ -212,7 +212,7 @@ fn an_unusable_answer_ends_the_sa_with_a_reason_at_both_ends() {
     pair.lose = Some(Box::new(|datagram| datagram.payload[18] == exchange::CREATE_CHILD_SA));
     pair.act(A, |endpoint, now| endpoint.rekey_child(now, child));
     pair.lose = None;
-    pair.hosts[A].endpoint.sas.get_mut(&id).unwrap().window.next_id -= 1;
+    pair.hosts[A].endpoint.sas.get_mut(id).unwrap().window.next_id -= 1;
     pair.act(A, |endpoint, now| {
         endpoint.with(now, id, |sa, ctx| {
             let out = sa.window.outstanding.take().unwrap();

@@ -154,11 +154,11 @@ fn a_half_open_sa_keeps_little() {
     pair.lose = Some(Box::new(|datagram| datagram.payload[18] == exchange::IKE_AUTH));
     pair.initiate(A);
     pair.run(ms(30));
-    let id = *pair.hosts[A].endpoint.sas.keys().next().unwrap();
+    let id = pair.hosts[A].endpoint.sas.ids()[0];
     let path = UdpPath::direct(pair.path(B).local, pair.path(A).local);
     let filler = Payload::VendorId(vec![7; 40_000]);
     let mut most = 0;
-    let sa = pair.hosts[A].endpoint.sas.get_mut(&id).unwrap();
+    let mut sa = pair.hosts[A].endpoint.sas.get_mut(id).unwrap();
     let header = Header {
         initiator_spi: sa.spi_i,
         responder_spi: sa.spi_r,
@@ -170,6 +170,7 @@ fn a_half_open_sa_keeps_little() {
         length: 0,
     };
     let fragments = sa.keys.as_mut().unwrap().protection.seal(header, &[filler], Some(1_000));
+    drop(sa);
     assert!(fragments.len() > 40);
     for fragment in &fragments {
         pair.act(B, |endpoint, now| endpoint.handle_datagram(now, path, fragment));

@@ -80,9 +80,13 @@ impl Exchange {
             }
             Self::ExpireChild(host) => {
                 let (id, child) = (pair.ikes(host)[0].id, pair.active(host).id);
-                let (sa, now) = (pair.hosts[host].endpoint.sas.get_mut(&id).unwrap(), pair.now);
-                sa.children.get_mut(&child).unwrap().hard_at = now;
-                pair.act(host, |endpoint, now| endpoint.with(now, id, |sa, ctx| sa.age_children(ctx, now)));
+                pair.act(host, |endpoint, now| {
+                    endpoint.with(now, id, |sa, ctx| {
+                        sa.children.get_mut(&child).unwrap().hard_at = now;
+                        sa.age_children(ctx, now);
+                        sa.pump(ctx, now);
+                    });
+                });
             }
             Self::Liveness(host) => {
                 let id = pair.ikes(host)[0].id;

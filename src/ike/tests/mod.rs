@@ -12,5 +12,6 @@ mod loss;
 mod moves;
 mod pair;
 mod pieces;
+pub(super) mod scale;
 mod strangers;
 mod vectors;

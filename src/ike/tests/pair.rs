@@ -69,6 +69,7 @@ impl Host {
     /// What was announced and not closed is exactly what the endpoint has, and no SPI is reserved for anything else.
     fn check_books(&self) {
         let endpoint = &self.endpoint;
+        endpoint.sas.check();
         let alive = endpoint.sas.values().flat_map(|sa| sa.children.keys());
         let draining = endpoint.ctx.draining.keys().map(|(_, child)| child);
         let kept: BTreeSet<ChildId> = alive.chain(draining).copied().collect();
@@ -117,7 +118,7 @@ fn key(host: usize) -> PrivateKey {
     PrivateKey::from_seed(&[host as u8 + 1; 32])
 }
 
-fn config(host: usize, psk: bool) -> Config {
+pub(super) fn config(host: usize, psk: bool) -> Config {
     let other = 1 - host;
     let proof = if psk {
         Proof::Psk(Secret::from(&b"correct horse battery staple"[..]))

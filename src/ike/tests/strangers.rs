@@ -143,7 +143,7 @@ fn many_new_addresses_make_one_probe() {
         path.remote.set_port(port);
         pair.act(A, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, path));
     }
-    let sa = pair.hosts[A].endpoint.sas.get_mut(&ike).unwrap();
+    let mut sa = pair.hosts[A].endpoint.sas.get_mut(ike).unwrap();
     let probes: Vec<Want> =
         sa.window.take_wants().into_iter().filter(|want| matches!(want, Want::Probe(_))).collect();
     let mut newest = child.path;
