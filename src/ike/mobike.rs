@@ -200,7 +200,7 @@ impl Sa {
     /// changed, which the peer has to follow. Otherwise it is the answer to our move, after which a change is no news.
     pub(super) fn handle_nat_answer(
         &mut self,
-        ctx: &mut Context,
+        ctx: &Context,
         now: Instant,
         path: UdpPath,
         payloads: &[Payload],

@@ -128,10 +128,11 @@ impl Sa {
 
     /// Why it says goodbye, if it does.
     pub(super) fn farewell(&self) -> Option<&CloseReason> {
-        let under_way = self.window.outstanding.as_ref().and_then(|out| match &out.task {
-            Task::DeleteIke(reason) => Some(reason),
-            _ => None,
-        });
+        let under_way = self
+            .window
+            .outstanding
+            .as_ref()
+            .and_then(|out| if let Task::DeleteIke(reason) = &out.task { Some(reason) } else { None });
         under_way.or_else(|| self.window.goodbye())
     }
 
