@@ -123,7 +123,7 @@ impl Exchange {
         }
     }
 
-    fn check(self, pair: &mut Pair) {
+    fn check(self, pair: &Pair) {
         match self {
             Self::CloseIke(_) => {
                 for host in [A, B] {
@@ -170,7 +170,7 @@ fn run(exchange: Exchange, special: usize, twice: bool) -> usize {
         }
         pair.traffic();
     }
-    exchange.check(&mut pair);
+    exchange.check(&pair);
     count.load(Ordering::Relaxed)
 }
 
