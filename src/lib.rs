@@ -17,6 +17,7 @@
 //! | [`path`] | paths between two nodes, relayed or direct, as a sans-IO state machine | `addr`, `wire` |
 //! | [`node`] | the only composition of the cores; still sans-IO | everything above |
 //! | [`home`] | a home: registry in SQLite, invitations, names; no network | `addr`, `wire`, `crypto`, `pki`, `api` |
+//! | [`names`] | DNS: what a home answers, the machine's forwarder, systemd-resolved | `addr`, `home` |
 //! | [`io`] | TUN, UDP, netlink: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event` |
 //! | [`daemon`] | configuration, event loop, control socket | everything above |
 //! | [`cli`] | one file per verb | `api`, `addr`, `crypto::identity`, `pki`, `policy::pad`, `home`, `daemon` |
@@ -33,6 +34,7 @@ pub mod home;
 pub mod ike;
 pub mod io;
 pub mod mobility;
+pub mod names;
 pub mod node;
 pub mod path;
 pub mod pki;
