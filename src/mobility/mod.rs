@@ -8,7 +8,8 @@
 //!  Client                                                        Agent
 //!  Binding Update (sequence, lifetime, prefixes)       ->    from an unproven address: the binding stays where it is
 //!         <-   Binding Acknowledgement (observed address, challenge)
-//!  Response (the challenge's cookie)                   ->    the binding moves: Event::Route to the data plane
+//!  Response (the challenge's cookie)                   ->    the binding moves: AgentEvent::Route to the data plane
+//!         <-   Binding Acknowledgement (without a challenge: now it counts)
 //! ```
 //!
 //! Every message is a whole inner IPv6 packet, in the SA between home address and home agent:
@@ -38,12 +39,16 @@
 //! let received = Received { packet: &response.packet, ..received };
 //! agent.handle_packet(now, &received, &OpenPolicy)?;
 //! assert_eq!(agent.care_of(device), Some(from));
+//! client.handle_packet(now, &agent.poll_transmit().expect("the acknowledgement that counts").packet)?;
+//! assert!(client.status().all(|registration| registration.registered));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod agent;
 mod client;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use agent::{
     Agent, AgentConfig, AgentEvent, AgentTransmit, CareOfPolicy, Change, OpenPolicy, Policy, Received, Row,

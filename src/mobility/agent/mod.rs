@@ -271,6 +271,7 @@ impl Agent {
         }
         let tentative = self.tentative_at(now, sender, from);
         tentative.received(received.octets);
+        tentative.acknowledgement = Some(acknowledgement);
         acknowledgement.challenge = Some(tentative.cookie);
         self.send_tentative(sender, &Message::Acknowledgement(acknowledgement));
     }
@@ -302,12 +303,19 @@ impl Agent {
 
     fn response(&mut self, now: Instant, sender: Ipv6Addr, cookie: Cookie) -> Result<(), Ignored> {
         let open = self.tentative.get(&sender).filter(|tentative| tentative.cookie == cookie);
-        let care_of = open.ok_or(Ignored::Unmatched)?.care_of;
+        let (care_of, acknowledgement) =
+            open.map(|tentative| (tentative.care_of, tentative.acknowledgement)).ok_or(Ignored::Unmatched)?;
         let binding = *self.cache.binding(sender).ok_or(Ignored::Unmatched)?;
         self.settle(sender);
-        if binding.expires > self.second(now) {
-            self.cache.set(sender, Binding::new(Some(care_of), binding.sequence, binding.expires));
-            self.events.push_back(AgentEvent::Moved { sender, care_of });
+        if binding.expires <= self.second(now) {
+            return Err(Ignored::Unmatched);
+        }
+        self.cache.set(sender, Binding::new(Some(care_of), binding.sequence, binding.expires));
+        self.events.push_back(AgentEvent::Moved { sender, care_of });
+        // The node says its update again until it hears this: so both know that the address is in use.
+        if let Some(acknowledgement) = acknowledgement {
+            let packet = build(self.config.address, sender, &Message::Acknowledgement(acknowledgement));
+            self.transmits.push_back(AgentTransmit { home_address: sender, care_of, packet });
         }
         Ok(())
     }

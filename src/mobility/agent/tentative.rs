@@ -4,7 +4,7 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use crate::wire::mobility::Cookie;
+use crate::wire::mobility::{BindingAcknowledgement, Cookie};
 
 /// What may be sent beyond three times of what came from there.
 const CREDIT: u64 = 1500;
@@ -22,6 +22,8 @@ const SEALED: usize = 40;
 pub(super) struct Tentative {
     pub(super) care_of: SocketAddrV4,
     pub(super) cookie: Cookie,
+    /// What the last update from there gets when the address is proven.
+    pub(super) acknowledgement: Option<BindingAcknowledgement>,
     /// When to challenge again, or to give up.
     pub(super) at: Instant,
     received: u64,
@@ -31,7 +33,7 @@ pub(super) struct Tentative {
 
 impl Tentative {
     pub(super) fn new(care_of: SocketAddrV4, cookie: Cookie, now: Instant) -> Self {
-        Self { care_of, cookie, at: now + PAUSE, received: 0, sent: 0, tries: 0 }
+        Self { care_of, cookie, acknowledgement: None, at: now + PAUSE, received: 0, sent: 0, tries: 0 }
     }
 
     /// UDP payload octets came from there.

@@ -79,6 +79,7 @@ impl Bench {
             self.hand(sender, from, false, &Message::Response { cookie, observed: None }).unwrap();
         }
         assert_eq!(self.agent.care_of(sender), Some(from));
+        self.sent();
     }
 
     fn sent(&mut self) -> Vec<(SocketAddrV4, Message)> {
@@ -134,11 +135,15 @@ fn nothing_goes_to_an_address_before_it_answers() {
     assert_eq!(bench.events(), [moved(old), route(old)]);
     assert_eq!(bench.hand(DEVICE, old, false, &response(cookie)), Err(Ignored::Unmatched), "once");
 
+    let counts = Message::Acknowledgement(BindingAcknowledgement { challenge: None, ..first });
+    assert_eq!(bench.sent(), [(old, counts)]);
+
     let second = bench.update(DEVICE, new, &update(2, 400)).unwrap();
     assert_eq!(bench.agent.care_of(DEVICE), Some(old), "the old one stays");
     assert_eq!(bench.events(), []);
     bench.hand(DEVICE, new, false, &response(second.challenge.unwrap())).unwrap();
     assert_eq!(bench.events(), [moved(new), route(new)]);
+    assert_eq!(bench.sent().len(), 1);
 
     // A refresh from there is a matter of one exchange, and changes nothing for the data plane.
     let third = bench.update(DEVICE, new, &update(3, 400)).unwrap();

@@ -202,11 +202,16 @@ impl Exchange {
         ends: Ends,
         ctx: &mut Context,
     ) -> bool {
-        let Phase::Sent { first, last, .. } = self.phase else { return false };
-        if !is_within(acknowledgement.sequence, first, last) {
+        let Phase::Sent { first, last, retry, .. } = &mut self.phase else { return false };
+        if !is_within(acknowledgement.sequence, *first, *last) {
             return false;
         }
         let status = acknowledgement.status;
+        if status.is_accepted() && acknowledgement.challenge.is_some() {
+            // Tentative: another acknowledgement follows the response. Without it the update is said again.
+            *retry = now + INITIAL_TIMEOUT;
+            return true;
+        }
         if status == Status::SEQUENCE_OUT_OF_WINDOW {
             // A copy came late: one of our own was taken before it, and its answer is on the way.
             return true;

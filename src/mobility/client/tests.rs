@@ -389,7 +389,12 @@ fn a_challenge_is_sent_back() {
     bench.say(&Message::Acknowledgement(acknowledgement)).unwrap();
     assert_eq!(bench.messages(), [Message::Response { cookie: [1; 8], observed: None }]);
     let observed = ClientEvent::Observed { home_address: DEVICE, address: outside(61_000), behind_nat: true };
-    assert!(bench.events().contains(&observed));
+    assert_eq!(bench.events(), [observed]);
+    assert!(!bench.status().registered, "only when the home agent has heard the response");
+    assert_eq!(bench.step().as_secs(), 1);
+    let update = bench.update();
+    bench.acknowledge(&update);
+    assert!(bench.status().registered);
     bench.say(&Message::Challenge([2; 8])).unwrap();
     assert_eq!(bench.messages(), [Message::Response { cookie: [2; 8], observed: None }]);
 }
