@@ -5,19 +5,19 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 
 use super::candidate::{self, LanPolicy};
 use super::exchange::{Exchange, Heard};
 use super::history::{Change, History, Reason};
 use super::selection::{Class, choose};
 use super::status::PathStatus;
-use super::validation::{Due, Remote, datagram_len};
+use super::validation::{Remote, datagram_len};
 use super::{Path, candidate::may_send_to};
-use crate::wire::path::{Body, Candidate, CandidateList, MIN_CHALLENGE, Message};
+use crate::wire::path::{Body, Candidate, CandidateList, Message};
 
 /// Without data for this long, direct paths are left to die.
-const IDLE: Duration = Duration::from_secs(120);
+pub(super) const IDLE: Duration = Duration::from_secs(120);
 /// Addresses that the peer did not name.
 const MAX_LEARNED: usize = 8;
 /// Own addresses that are looked at; eight of them are told.
@@ -62,33 +62,24 @@ pub enum Event {
     },
 }
 
-/// What is due next.
-#[derive(Clone, Copy)]
-enum Task {
-    Remote(usize),
-    Repeat,
-    Retry,
-    Idle,
-}
-
 /// Paths to one peer node. See the [module](super) for the contract and an example.
 pub struct Agent {
-    config: Config,
-    rng: ChaCha20Rng,
-    locals: Vec<Candidate>,
-    moves: u32,
-    peer_moves: u32,
-    exchange: Exchange,
-    remotes: Vec<Remote>,
+    pub(super) config: Config,
+    pub(super) rng: ChaCha20Rng,
+    pub(super) locals: Vec<Candidate>,
+    pub(super) moves: u32,
+    pub(super) peer_moves: u32,
+    pub(super) exchange: Exchange,
+    pub(super) remotes: Vec<Remote>,
     /// The address that data goes to; `None` is the relay.
-    selected: Option<SocketAddrV4>,
+    pub(super) selected: Option<SocketAddrV4>,
     /// When we sent data last.
-    sent: Option<Instant>,
+    pub(super) sent: Option<Instant>,
     /// When the peer told last that it has data for us.
-    wanted: Option<Instant>,
-    history: History,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(super) wanted: Option<Instant>,
+    pub(super) history: History,
+    pub(super) transmits: VecDeque<Transmit>,
+    pub(super) events: VecDeque<Event>,
 }
 
 impl Agent {
@@ -151,9 +142,10 @@ impl Agent {
     /// Authentic data came directly from an address that is not the current path's: a datagram of `octets` octets of UDP
     /// payload. It moves nothing; both addresses are asked (RFC 9000 §9.3.3).
     pub fn handle_datagram_seen(&mut self, now: Instant, path: Path, octets: usize) {
-        let Path::Direct { local, remote } = path else { return };
         self.wanted = Some(now);
-        if self.selected != Some(remote) {
+        if let Path::Direct { local, remote } = path
+            && self.selected != Some(remote)
+        {
             self.hear_from(now, remote, octets, local);
             self.provoke(now, remote);
             if let Some(current) = self.in_use() {
@@ -193,11 +185,6 @@ impl Agent {
         self.run(now);
     }
 
-    /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.run(now);
-    }
-
     // Outputs.
 
     /// The next message to send.
@@ -208,21 +195,6 @@ impl Agent {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is due, and why.
-    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let (at, task) = self.next_task()?;
-        let why = match task {
-            Task::Remote(index) if self.remotes.get(index).is_some_and(Remote::is_usable) => {
-                "is the path alive?"
-            }
-            Task::Remote(_) => "path validation",
-            Task::Repeat => "candidates not acknowledged",
-            Task::Retry => "still relayed",
-            Task::Idle => "idle paths",
-        };
-        Some((at, why))
     }
 
     // What `status` shows.
@@ -318,7 +290,7 @@ impl Agent {
         Message { moves: self.moves, in_use: is_recent(self.sent, now), body }
     }
 
-    fn send(&mut self, now: Instant, path: Path, body: Body) {
+    pub(super) fn send(&mut self, now: Instant, path: Path, body: Body) {
         if self.transmits.len() == MAX_TRANSMITS {
             self.transmits.pop_front();
         }
@@ -327,7 +299,7 @@ impl Agent {
     }
 
     /// Over the relay, or over a direct path where the peer has answered.
-    fn send_candidates(&mut self, now: Instant, path: Path, body: Body) {
+    pub(super) fn send_candidates(&mut self, now: Instant, path: Path, body: Body) {
         let answered = match path {
             Path::Relayed => true,
             Path::Direct { remote, .. } => self.find(remote).is_some_and(|remote| remote.has_answered()),
@@ -345,7 +317,7 @@ impl Agent {
         candidate::advertised(&self.locals, self.lan_counts())
     }
 
-    fn begin_round(&mut self, now: Instant) {
+    pub(super) fn begin_round(&mut self, now: Instant) {
         let list = self.advertised();
         self.exchange.begin(now, list);
     }
@@ -405,7 +377,7 @@ impl Agent {
     }
 
     /// Ranks again; `lost` is the reason if nothing direct is left.
-    fn reselect(&mut self, now: Instant, lost: Reason) {
+    pub(super) fn reselect(&mut self, now: Instant, lost: Reason) {
         let mut current = None;
         let mut addresses = Vec::with_capacity(self.remotes.len());
         let mut contenders = Vec::with_capacity(self.remotes.len());
@@ -426,7 +398,7 @@ impl Agent {
         }
     }
 
-    fn select(&mut self, now: Instant, address: Option<SocketAddrV4>, reason: Reason) {
+    pub(super) fn select(&mut self, now: Instant, address: Option<SocketAddrV4>, reason: Reason) {
         if self.selected == address {
             return;
         }
@@ -437,98 +409,8 @@ impl Agent {
         self.history.push(Change { at: now, path, reason });
         self.events.push_back(Event::PathChanged { path, reason });
     }
-
-    // Time.
-
-    fn is_active(&self, now: Instant) -> bool {
-        is_recent(self.sent.max(self.wanted), now)
-    }
-
-    /// Every deadline there is, and nowhere else: so nothing can be due that nobody wakes up for.
-    fn next_task(&self) -> Option<(Instant, Task)> {
-        let remotes = self.remotes.iter().enumerate().filter_map(|(index, remote)| {
-            let flow = (Some(remote.address) == self.selected).then_some(self.sent);
-            Some((remote.deadline(flow)?, Task::Remote(index)))
-        });
-        let repeat = self.exchange.repeat_at().map(|at| (at, Task::Repeat));
-        let retry = self.exchange.retry_at().map(|at| (at, Task::Retry));
-        let busy = !self.remotes.is_empty() || repeat.is_some() || retry.is_some();
-        let idle = self.sent.max(self.wanted).filter(|_| busy).map(|last| (last + IDLE, Task::Idle));
-        remotes.chain(repeat).chain(retry).chain(idle).min_by_key(|(at, _)| *at)
-    }
-
-    fn run(&mut self, now: Instant) {
-        // Each task moves its own deadline behind `now` or takes it away.
-        while let Some((_, task)) = self.next_task().filter(|(at, _)| *at <= now) {
-            match task {
-                Task::Remote(index) => self.fire(now, index),
-                Task::Repeat => self.repeat(now),
-                Task::Retry => self.retry(now),
-                Task::Idle => self.rest(now),
-            }
-        }
-        if self.selected.is_none() && self.exchange.retry_at().is_none() && is_recent(self.sent, now) {
-            let jitter = (self.rng.next_u32() & 0xff) as u8;
-            self.exchange.arm_retry(now, jitter);
-        }
-    }
-
-    fn fire(&mut self, now: Instant, index: usize) {
-        let Some(remote) = self.remotes.get_mut(index) else { return };
-        match remote.fire(now) {
-            Due::Ask => self.ask(now, index, MIN_CHALLENGE, false),
-            Due::AskFull => self.ask(now, index, self.config.full_size, true),
-            Due::GaveUp => {}
-            Due::Dead(since) => self.bury(now, since),
-        }
-    }
-
-    fn ask(&mut self, now: Instant, index: usize, size: u16, full: bool) {
-        let mut token = [0; 8];
-        self.rng.fill_bytes(&mut token);
-        let octets = datagram_len(usize::from(size.max(MIN_CHALLENGE)));
-        let Some(remote) = self.remotes.get_mut(index) else { return };
-        if remote.ask(now, token, octets, full) {
-            let path = remote.path();
-            self.send(now, path, Body::Challenge { token, size });
-        }
-    }
-
-    /// The path in use is dead. What answered since it fell silent may take over; everything else is asked again.
-    fn bury(&mut self, now: Instant, since: Instant) {
-        for remote in &mut self.remotes {
-            if remote.is_usable() && remote.last_answer() < Some(since) {
-                remote.open(now);
-            }
-        }
-        self.reselect(now, Reason::Unanswered);
-        self.begin_round(now);
-    }
-
-    /// Every second time over the direct path, if there is one.
-    fn repeat(&mut self, now: Instant) {
-        let Some((body, tries)) = self.exchange.repeat(now) else { return };
-        let path = if tries % 2 == 1 { self.current() } else { Path::Relayed };
-        self.send_candidates(now, path, body);
-    }
-
-    fn retry(&mut self, now: Instant) {
-        if self.selected.is_none() && is_recent(self.sent, now) {
-            self.begin_round(now);
-            let jitter = (self.rng.next_u32() & 0xff) as u8;
-            self.exchange.arm_retry(now, jitter);
-        } else {
-            self.exchange.reset_retry();
-        }
-    }
-
-    fn rest(&mut self, now: Instant) {
-        self.remotes.clear();
-        self.exchange.rest();
-        self.select(now, None, Reason::Idle);
-    }
 }
 
-fn is_recent(last: Option<Instant>, now: Instant) -> bool {
+pub(super) fn is_recent(last: Option<Instant>, now: Instant) -> bool {
     last.is_some_and(|last| now < last + IDLE)
 }

@@ -24,6 +24,8 @@ pub enum Reason {
     Faster,
     /// The direct path died.
     Unanswered,
+    /// Full-size packets no longer pass.
+    Narrow,
     /// The peer no longer names the address.
     Withdrawn,
     /// Our own addresses changed.
@@ -43,6 +45,7 @@ impl fmt::Display for Reason {
             Self::Named => "an address that the peer names was proven",
             Self::Faster => "another direct path is faster",
             Self::Unanswered => "the direct path stopped answering",
+            Self::Narrow => "full-size packets no longer pass on the direct path",
             Self::Withdrawn => "the peer withdrew the address",
             Self::LocalMoved => "this machine moved",
             Self::PeerMoved => "the peer moved",

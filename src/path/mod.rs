@@ -69,6 +69,7 @@
 
 mod agent;
 mod candidate;
+mod clock;
 mod exchange;
 mod history;
 mod selection;

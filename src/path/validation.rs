@@ -26,6 +26,10 @@ const OPENING_PAUSES: [Duration; PUNCHES as usize] = [
 const PROOFS: u8 = 5;
 /// Unanswered challenges in a row, one a [`Rtt::patience`], after which the path in use is dead.
 const DEAD_AFTER: u8 = 4;
+/// In use, each so many-th challenge is full-size: a route that changed may have become too narrow.
+const FULL_EVERY: u8 = 8;
+/// Full-size challenges without an answer in a row, while small ones are answered, after which the path is too narrow.
+const NARROW_AFTER: u8 = 4;
 /// The path in use is challenged this often while data flows …
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// … and this often while it does not: NATs forget after 30 s and more.
@@ -108,6 +112,8 @@ pub(super) enum Due {
     GaveUp,
     /// The path in use is dead; the first unanswered challenge left then.
     Dead(Instant),
+    /// Small challenges are answered on the path in use, full-size ones no longer.
+    Narrowed,
 }
 
 struct Asked {
@@ -128,6 +134,9 @@ pub(super) struct Remote {
     /// The next challenge, or the verdict after the last one. In use and answered: `None`, see `deadline`.
     next: Option<Instant>,
     first_unanswered: Option<Instant>,
+    /// Challenges since the last full-size one while in use, and full-size ones without an answer.
+    checks: u8,
+    full_unanswered: u8,
     asked: Option<Instant>,
     answered: Option<Instant>,
     rtt: Rtt,
@@ -146,6 +155,8 @@ impl Remote {
             tries: 0,
             next: None,
             first_unanswered: None,
+            checks: 0,
+            full_unanswered: 0,
             asked: None,
             answered: None,
             rtt: Rtt::default(),
@@ -193,6 +204,8 @@ impl Remote {
 
     /// Starts over with small challenges.
     pub(super) fn open(&mut self, now: Instant) {
+        self.checks = 0;
+        self.full_unanswered = 0;
         self.state = State::Opening;
         self.tries = 0;
         self.next = Some(now);
@@ -252,9 +265,9 @@ impl Remote {
                 self.next = Some(now + self.rtt.patience());
                 Due::AskFull
             }
+            State::Usable if tries == 0 => self.check(now),
             State::Usable if tries < DEAD_AFTER => {
                 self.next = Some(now + self.rtt.patience());
-                self.first_unanswered.get_or_insert(now);
                 Due::Ask
             }
             State::Usable => {
@@ -271,6 +284,23 @@ impl Remote {
             State::Proving | State::Narrow => self.give_up(State::Narrow),
             State::Silent => self.give_up(State::Silent),
         }
+    }
+
+    /// The first challenge of a check of the path in use.
+    fn check(&mut self, now: Instant) -> Due {
+        if self.full_unanswered == NARROW_AFTER {
+            self.give_up(State::Narrow);
+            return Due::Narrowed;
+        }
+        self.next = Some(now + self.rtt.patience());
+        self.first_unanswered = Some(now);
+        self.checks += 1;
+        if self.full_unanswered == 0 && self.checks < FULL_EVERY {
+            return Due::Ask;
+        }
+        self.checks = 0;
+        self.full_unanswered += 1;
+        Due::AskFull
     }
 
     fn give_up(&mut self, state: State) -> Due {
@@ -307,6 +337,9 @@ impl Remote {
         self.answered = Some(now);
         self.seen_as = seen_as;
         self.budget.answered = true;
+        if asked.full {
+            self.full_unanswered = 0;
+        }
         match self.state {
             State::Opening | State::Silent => {
                 self.state = State::Proving;

@@ -91,9 +91,9 @@ fn a_response_proves_the_address_that_was_asked_and_nothing_without_its_token() 
     let evil = Path::Direct { local: None, remote: EVIL };
     agent.handle_datagram_seen(now, evil, 1000);
     let token = std::iter::from_fn(|| agent.poll_transmit())
-        .find_map(|transmit| match transmit.message.body {
-            Body::Challenge { token, .. } if is_evil(transmit.path) => Some(token),
-            _ => None,
+        .find_map(|transmit| {
+            let Body::Challenge { token, .. } = transmit.message.body else { return None };
+            is_evil(transmit.path).then_some(token)
         })
         .unwrap();
     let state =
@@ -175,4 +175,65 @@ fn what_was_said_before_a_move_is_void() {
     let sent: Vec<_> = std::iter::from_fn(|| agent.poll_transmit()).collect();
     assert!(matches!(sent[..], [only] if matches!(only.message.body, Body::Response { token: [2, ..], .. })));
     assert!(agent.paths().all(|path| path.path == new), "the old address is not learned again");
+}
+
+/// Anything in any order: the agent neither panics nor spins, and wakes up only for what is still to come.
+#[test]
+fn an_agent_survives_anything_that_an_authenticated_peer_can_say() {
+    for seed in 0..300 {
+        let mut world = settled(seed, [Kind::Public, Kind::Independent]);
+        let mut tokens = vec![[0; 8]];
+        for _ in 0..400 {
+            let sources = [[66, 6, 6, 6], [20, 1, 0, 2], [127, 0, 0, 1], [255, 255, 255, 255], [10, 0, 0, 1]];
+            let ip = sources[world.random(5) as usize];
+            let remote = SocketAddrV4::new(ip.into(), [4500, 0, 53, 7000][world.random(4) as usize]);
+            let local = (world.random(2) == 0).then_some(world.hosts[A].address);
+            let path = [Path::Relayed, Path::Direct { local, remote }][world.random(2) as usize];
+            let number = |world: &mut World| match world.random(4) {
+                0 => u32::MAX,
+                1 => 0,
+                _ => world.random(50),
+            };
+            let observed = (world.random(2) == 0).then_some(remote);
+            let kind = [CandidateKind::Interface, CandidateKind::Observed][world.random(2) as usize];
+            let body = match world.random(4) {
+                0 => Body::Candidates {
+                    generation: number(&mut world),
+                    acknowledged: number(&mut world),
+                    answer: world.random(2) == 0,
+                    list: (0..world.random(9)).map(|_| Candidate { kind, address: remote }).collect(),
+                },
+                1 => Body::Challenge { token: [7; 8], size: 1400 },
+                _ => Body::Response { token: tokens[world.random(tokens.len() as u32) as usize], observed },
+            };
+            let moves = if world.random(50) == 0 { number(&mut world) } else { 0 };
+            let message = Message { moves, in_use: world.random(2) == 0, body };
+            let pause = [0, 1, 50, 2000, 130_000][(world.random(40) as usize).saturating_sub(35)];
+            world.now += ms(pause);
+            let octets = world.random(1500) as usize;
+            let now = world.now;
+            let agent = &mut world.hosts[A].agent;
+            match octets {
+                0..100 => agent.handle_datagram_seen(now, path, octets),
+                100..150 => agent.handle_data_sent(now),
+                150..200 => agent.handle_local_change(now, &[Candidate { kind, address: remote }]),
+                200.. => agent.handle_message(now, path, octets, &message),
+            }
+            while let Some(transmit) = agent.poll_transmit() {
+                if let Body::Challenge { token, .. } = transmit.message.body {
+                    tokens.push(token);
+                    let Path::Direct { remote, .. } = transmit.path else {
+                        panic!("the relay was challenged")
+                    };
+                    assert!(
+                        remote.port() >= 1024 && !remote.ip().is_loopback() && !remote.ip().is_broadcast()
+                    );
+                }
+            }
+            assert!(agent.poll_timeout().is_none_or(|(at, _)| at > now));
+            let status = agent.paths().filter(|path| path.in_use).count();
+            assert_eq!(status, usize::from(agent.current() != Path::Relayed));
+            assert!(agent.paths().count() <= 16);
+        }
+    }
 }

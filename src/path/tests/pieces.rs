@@ -32,7 +32,8 @@ fn contender(class: Class, rtt: u64) -> Contender {
 #[test]
 fn the_ranking_table() {
     use Class::{Lan, Learned, Public};
-    let cases: [(Option<usize>, &[(Class, u64)], Option<(usize, Reason)>); 12] = [
+    type Row<'a> = (Option<usize>, &'a [(Class, u64)], Option<(usize, Reason)>);
+    let cases: [Row<'_>; 12] = [
         (None, &[], None),
         (None, &[(Learned, 50)], Some((0, Reason::Proven))),
         (None, &[(Learned, 5), (Public, 50)], Some((1, Reason::Proven))),

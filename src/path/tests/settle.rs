@@ -107,6 +107,21 @@ fn a_path_that_full_size_packets_do_not_pass_is_not_used() {
 }
 
 #[test]
+fn a_path_that_becomes_too_narrow_is_left_for_the_relay() {
+    let mut world = settled([Kind::Public, Kind::Port]);
+    world.mtu = 1300;
+    let end = world.now + secs(8 + 5 + 1);
+    assert!(world.run_while(end, |world| world.is_direct(A) || world.is_direct(B)), "data vanishes");
+    world.run_for(secs(1));
+    world.watch();
+    world.run_for(secs(60));
+    for host in &world.hosts {
+        assert_eq!(host.agent.history().last().map(|change| change.reason), Some(Reason::Narrow));
+        assert!(host.longest_gap < ms(200), "{:?} without data", host.longest_gap);
+    }
+}
+
+#[test]
 fn a_dead_path_is_left_for_the_relay_and_taken_again_when_it_lives() {
     let mut world = settled([Kind::Port, Kind::Port]);
     world.blocked = true;

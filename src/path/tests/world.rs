@@ -192,10 +192,11 @@ impl World {
 
     fn settle_at(&mut self, host: usize, site: usize) {
         let nat = &self.sites[site];
-        let ip = match nat.kind {
-            // Two hosts at a public site are neighbours in its network.
-            Kind::Public => Ipv4Addr::new(20, 1, site as u8, host as u8 + 1),
-            _ => Ipv4Addr::new(192, 168, site as u8, host as u8 + 10),
+        // Two hosts at a public site are neighbours in its network.
+        let ip = if nat.kind == Kind::Public {
+            Ipv4Addr::new(20, 1, site as u8, host as u8 + 1)
+        } else {
+            Ipv4Addr::new(192, 168, site as u8, host as u8 + 10)
         };
         self.hosts[host].site = site;
         self.hosts[host].address = SocketAddrV4::new(ip, 4500);
@@ -236,6 +237,7 @@ impl World {
         self.sites[site].reboot();
     }
 
+    #[expect(clippy::print_stderr, reason = "the diary of one seed, when DOMICILE_VERBOSE asks for it")]
     fn note(&self, text: std::fmt::Arguments<'_>) {
         if self.verbose {
             eprintln!(
@@ -485,19 +487,17 @@ impl World {
             Payload::Message(bytes) => {
                 let message = Message::parse(&bytes).unwrap();
                 match (message.body, path) {
-                    (Body::Candidates { generation, list, .. }, _) => {
-                        // A repetition of a generation gives nothing.
-                        if host.generations.insert(generation) {
-                            for candidate in list.as_slice() {
-                                *host.granted.entry(candidate.address).or_default() += PUNCH;
-                            }
+                    // A repetition of a generation gives nothing.
+                    (Body::Candidates { generation, list, .. }, _) if host.generations.insert(generation) => {
+                        for candidate in list.as_slice() {
+                            *host.granted.entry(candidate.address).or_default() += PUNCH;
                         }
                     }
                     // The token proves the address that was asked, whatever way the answer comes.
                     (Body::Response { token, .. }, _) => {
                         host.answered.extend(host.asked.remove(&token));
                     }
-                    _ => {}
+                    (Body::Candidates { .. } | Body::Challenge { .. }, _) => {}
                 }
                 self.note(format_args!("   {to} got from {path:?}: {message:?}"));
                 self.hosts[to].agent.handle_message(now, path, octets, &message);
