@@ -71,6 +71,8 @@ pub(super) struct Host {
     pub(super) longest_gap: Duration,
     pub(super) direct_data: u64,
     pub(super) relayed_data: u64,
+    /// Messages of path control that it sent.
+    pub(super) control: u64,
     // The book.
     asked: BTreeMap<[u8; 8], SocketAddrV4>,
     answered: BTreeSet<SocketAddrV4>,
@@ -140,6 +142,7 @@ impl World {
                 longest_gap: Duration::ZERO,
                 direct_data: 0,
                 relayed_data: 0,
+                control: 0,
                 asked: BTreeMap::new(),
                 answered: BTreeSet::new(),
                 granted: BTreeMap::new(),
@@ -311,9 +314,10 @@ impl World {
         }
     }
 
-    fn drain(&mut self, host: usize) {
+    pub(super) fn drain(&mut self, host: usize) {
         while let Some(transmit) = self.hosts[host].agent.poll_transmit() {
             let bytes = transmit.message.to_bytes();
+            self.hosts[host].control += 1;
             if let (Body::Challenge { token, .. }, Path::Direct { remote, .. }) =
                 (transmit.message.body, transmit.path)
             {
@@ -533,6 +537,7 @@ impl World {
             host.last_data = self.now;
             host.direct_data = 0;
             host.relayed_data = 0;
+            host.control = 0;
         }
     }
 
