@@ -163,13 +163,17 @@ iperf() {
 }
 mbits() { jq -r '(.end.sum_received.bits_per_second // .end.sum.bits_per_second // 0) / 1e6 | floor'; }
 
-# missing FROM TO: packets that the kernel of FROM gave to its TUN and that did not come out of the TUN of TO. Counted there and
-# not by the application, whose own socket overflows when a busy machine lets it wait.
+# missing FROM TO: packets that the daemon of FROM could read from its TUN, that reached the socket of TO, and that did not come
+# out of the TUN of TO. Counted there and not by the application, whose own socket overflows when a busy machine lets it wait.
 missing() {
-    local given out
-    given=$(on "$1" cat /sys/class/net/domicile0/statistics/{tx_packets,tx_dropped} | awk '{n += $1} END {print n}')
-    out=$(on "$2" cat /sys/class/net/domicile0/statistics/rx_packets)
-    echo $((given - out))
+    echo $(( $(on "$1" cat /sys/class/net/domicile0/statistics/tx_packets) - $(on "$2" cat /sys/class/net/domicile0/statistics/rx_packets)
+        - $(udp_counter "$2" RcvbufErrors) ))
+}
+# overrun FROM TO: packets that found the queue of that TUN or of that socket full, because the machine let a daemon wait.
+overrun() { echo $(( $(on "$1" cat /sys/class/net/domicile0/statistics/tx_dropped) + $(udp_counter "$2" RcvbufErrors) )); }
+# udp_counter HOST NAME: of /proc/net/snmp.
+udp_counter() {
+    on "$1" awk -v name="$2" '/^Udp:/ {if (!n) n = split($0, names); else for (i = 1; i <= n; i++) if (names[i] == name) print $i}' /proc/net/snmp
 }
 
 # --- what is on the wire ------------------------------------------------------------------------------------------
