@@ -175,6 +175,7 @@ impl Host {
             udp_receive: NetIn(Arc::clone(&host.from_net)),
             ike_receive: Some(NetIn(Arc::clone(&host.from_net_500))),
             udp_send: NetOut(Arc::clone(&host.to_net)),
+            relay: None,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(host.clone()), sys::monotonic).unwrap();
         (host, workers, events)
@@ -377,6 +378,7 @@ fn both_directions_over_real_sockets() {
             udp_receive: end.udp.receiver(stop),
             ike_receive: None,
             udp_send: end.udp.clone(),
+            relay: None,
         };
         (apps, worker::start(edges, &end.reader, Arc::new(stop_all), sys::monotonic).unwrap())
     });

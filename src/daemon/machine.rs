@@ -11,6 +11,7 @@ use super::error::Error;
 use crate::dataplane::batch::UdpSend;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::inject;
+use crate::dataplane::relay::Relay;
 use crate::dataplane::tables::Reader;
 use crate::dataplane::worker::{self, Workers};
 use crate::ike::Transmit;
@@ -57,6 +58,7 @@ impl Edge {
     pub(super) async fn open(
         config: &Config,
         reader: &Reader,
+        relay: Option<Relay>,
     ) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
         may_administer()?;
         let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port)?;
@@ -80,6 +82,7 @@ impl Edge {
             udp_receive: udp.receiver(stop.clone()),
             ike_receive: ike.as_ref().map(|ike| ike.receiver(stop.clone())),
             udp_send: udp.clone(),
+            relay,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
         Ok((Self { netlink, workers, tun: tun.writer(), udp, ike }, events))

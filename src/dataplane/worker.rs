@@ -15,6 +15,7 @@ use super::event::{Control, Event, UdpPath};
 use super::inbound::{self, Inner, News};
 use super::outbound;
 use super::queue::{self, EventQueue, MAX_CONTROL, MAX_IKE_MESSAGE};
+use super::relay::{self, Relay};
 use super::tables::Reader;
 use crate::wire::icmpv6::{self, Unreachable};
 
@@ -37,6 +38,8 @@ pub struct Edges<R, W, U, S> {
     pub ike_receive: Option<U>,
     /// Where ESP leaves.
     pub udp_send: S,
+    /// What forwards relayed packets, where this process is a home agent.
+    pub relay: Option<Relay>,
 }
 
 /// A worker ended although nobody asked it to.
@@ -60,7 +63,7 @@ pub struct Workers {
 ///
 /// # Errors
 /// The system has no room for another thread. Those already started are stopped.
-pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend>(
+pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>(
     edges: Edges<R, W, U, S>,
     reader: &Reader,
     stop: Arc<dyn Stop>,
@@ -70,12 +73,12 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend>(
     // One place per worker: a failure is never lost.
     let (failed, failures) = mpsc::channel(3);
     let mut workers = Workers { stop, threads: Vec::new(), failures, summary: Summary::default() };
-    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send } = edges;
+    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send, relay } = edges;
 
     let outbound = Outbound {
         tun: tun_read,
         replies: tun_write.clone(),
-        socket: udp_send,
+        socket: udp_send.clone(),
         desk: workers.desk(reader, &queue, clock),
         icmp: RateLimit::new(ICMP_PER_SECOND),
         packet: PacketBuffer::new(),
@@ -90,6 +93,7 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend>(
         desk: workers.desk(reader, &queue, clock),
         unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND),
         packet: PacketBuffer::new(),
+        forward: relay.map(|relay| Forward { relay, socket: udp_send, batch: SendBatch::new() }),
     };
     workers.spawn("udp", failed.clone(), move || inbound.run())?;
 
@@ -280,15 +284,16 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
 }
 
 /// U: UDP to TUN.
-struct Inbound<U, W> {
+struct Inbound<U, W, S> {
     socket: U,
     tun: W,
     desk: Desk,
     unknown: RateLimit,
     packet: PacketBuffer,
+    forward: Option<Forward<S>>,
 }
 
-impl<U: UdpReceive, W: TunWrite> Inbound<U, W> {
+impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
     fn run(mut self) -> io::Result<()> {
         let mut batch = ReceiveBatch::new();
         while !self.desk.stop.is_stopped() {
@@ -299,6 +304,9 @@ impl<U: UdpReceive, W: TunWrite> Inbound<U, W> {
                     for payload in datagram.payloads() {
                         self.handle(payload, datagram.path, datagram.ecn, now);
                     }
+                }
+                if let Some(forward) = &mut self.forward {
+                    forward.flush(&self.desk);
                 }
             }
         }
@@ -326,7 +334,10 @@ impl<U: UdpReceive, W: TunWrite> Inbound<U, W> {
             }
             inbound::Verdict::Refused { spi, reason } => self.drop(reason, spi, path),
             inbound::Verdict::Ike { path, message } => self.desk.ike(path, message),
-            inbound::Verdict::Forward(_) => self.drop(DropReason::Relayed, 0, path),
+            inbound::Verdict::Forward(packet) => match &mut self.forward {
+                Some(forward) => forward.handle(&self.desk, packet, path, ecn, now),
+                None => self.drop(DropReason::Relayed, 0, path),
+            },
             inbound::Verdict::Keepalive => self.desk.counters.keepalive(),
         }
     }
@@ -363,6 +374,58 @@ impl<U: UdpReceive, W: TunWrite> Inbound<U, W> {
     fn drop(&mut self, reason: DropReason, spi: u32, path: UdpPath) {
         self.desk.counters.count_drop(reason);
         self.desk.log.note(self.desk.clock, reason, spi, &path.remote);
+    }
+}
+
+/// The home agent's part of U: relayed packets go on without being opened.
+struct Forward<S> {
+    relay: Relay,
+    socket: S,
+    batch: SendBatch,
+}
+
+impl<S: UdpSend> Forward<S> {
+    fn handle(&mut self, desk: &Desk, packet: &[u8], path: UdpPath, ecn: u8, now: Duration) {
+        match self.relay.decide(packet, path.remote, now) {
+            relay::Verdict::Forward { to, hop_limit } => {
+                self.put(desk, UdpPath::direct(path.local, to), ecn, packet.len(), |room| {
+                    room.copy_from_slice(packet);
+                    relay::rewrite(room, hop_limit);
+                    Some(packet.len())
+                });
+            }
+            relay::Verdict::Unreachable => {
+                self.put(desk, path, 0, packet.len(), |room| relay::unreachable(packet, room));
+            }
+            relay::Verdict::Local { .. } | relay::Verdict::Refused(_) => {
+                desk.counters.count_drop(DropReason::Relayed);
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        desk: &Desk,
+        path: UdpPath,
+        ecn: u8,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) {
+        if self.batch.reserve(len).is_none() {
+            self.flush(desk);
+        }
+        // What arrived in a datagram fits an empty batch.
+        let Some(mut room) = self.batch.reserve(len) else { return };
+        if let Some(len) = write(room.room_mut()) {
+            room.commit(path, ecn, len);
+        }
+    }
+
+    fn flush(&mut self, desk: &Desk) {
+        if !self.batch.is_empty() {
+            desk.counters.report(self.socket.send(&self.batch));
+            self.batch.clear();
+        }
     }
 }
 
