@@ -96,6 +96,7 @@ struct TunIn(Packets);
 #[derive(Clone)]
 struct TunOut(Packets);
 struct NetIn(Wire);
+#[derive(Clone)]
 struct NetOut(Wire);
 
 impl TunRead for TunIn {

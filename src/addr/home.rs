@@ -57,6 +57,11 @@ impl Homes {
         }
     }
 
+    /// Are special-purpose homes allowed?
+    pub fn allows_special(&self) -> bool {
+        self.allow_special
+    }
+
     /// The prefixes that entries name.
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
         self.entries.iter().map(|(prefix, _)| *prefix)

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,14 +11,18 @@ use tokio::sync::mpsc;
 use super::config::Config;
 use super::control::{self, Call};
 use super::error::Error;
-use super::home::HomeDesk;
+use super::home::{self, HomeDesk, SharedHome};
 use super::keylog::KeyLog;
 use super::machine::Edge;
+use super::membership::Membership;
 use super::requests::Desk;
-use super::trust::{self, JumpWatch};
+use super::state::StateFile;
+use super::trust::{self, JumpWatch, unix};
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
+use crate::dataplane::relay::{self, Limits, Roles};
 use crate::dataplane::tables;
+use crate::home::verbs::Effect;
 use crate::io::netlink;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
@@ -74,6 +79,10 @@ struct Daemon {
     moved: Option<Instant>,
     clock: JumpWatch,
     signals: Signals,
+    membership: Membership,
+    /// Bindings, for the workers of a home agent.
+    relay: relay::Publisher,
+    state: StateFile,
 }
 
 async fn serve(config: Config, options: Options) -> Result<(), Error> {
@@ -83,25 +92,62 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         hangup: signal(SignalKind::hangup())?,
     };
     let keylog = options.keylog.as_deref().map(open_keylog).transpose()?;
-    let home = config.home_directory.as_deref().map(HomeDesk::open).transpose()?;
+    let home = config.home_directory.as_deref().map(HomeDesk::open).transpose()?.map(SharedHome::new);
+    let mut config = config;
+    if let Some(home) = &home {
+        home::complete(&mut config, home)?;
+    }
+    let state = StateFile::open(&config.path).map_err(|error| Error::Path {
+        path: config.path.with_extension("state.json"),
+        what: "reading what is remembered",
+        error,
+    })?;
     let (socket, calls) = control::open(&config.control_socket)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
     let changes = netlink::watch()?;
     let (publisher, reader) = tables::new();
-    let (edge, events) = Edge::open(&config, &reader).await?;
+    let (mut relay, relay_reader) = relay::new();
+    relay.set_roles(roles(&config));
+    let forward = home.is_some().then(|| relay::Relay::new(relay_reader, Limits::default(), random()));
+    let (edge, events) = Edge::open(&config, &reader, forward).await?;
     let now = Instant::now();
-    let trust = trust::empty();
+    let trust = trust::remembered(state.state.trust.clone());
     trust::apply(None, &config, &trust)?;
-    let node = Node::new(config.to_node(keylog.is_some(), &trust), publisher, seed, now);
-    let desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary(), home);
+    let sequences = state.state.sequences.clone();
+    let told = config.to_node(keylog.is_some(), &trust, home.as_ref(), &sequences);
+    let mut node = Node::new(told, publisher, seed, now);
+    if let Some(home) = &home {
+        let rows = home.lock().restored_bindings()?;
+        tracing::info!(bindings = rows.len(), "this machine is a home");
+        node.serve_home(now, Arc::new(home.clone()), random(), rows);
+    }
+    let membership = Membership::new(home.clone(), Arc::clone(&trust), now);
+    let mut desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary(), home);
+    desk.sequences = sequences;
     for entity in &desk.config.entities {
         tracing::info!("{} is {} on {}", entity.name, entity.address, desk.config.interface);
     }
     tracing::info!(peers = desk.config.peers.len(), port = desk.config.port, "up");
     ready();
     let clock = JumpWatch::new(now);
-    let mut daemon = Daemon { node, edge, desk, keylog, events, calls, changes, moved: None, clock, signals };
+    let moved = None;
+    let mut daemon = Daemon {
+        node,
+        edge,
+        desk,
+        keylog,
+        events,
+        calls,
+        changes,
+        moved,
+        clock,
+        signals,
+        membership,
+        relay,
+        state,
+    };
+    daemon.moved().await;
     let ended = daemon.turn().await;
     let Daemon { edge, desk, .. } = daemon;
     let closed = edge.close().await;
@@ -114,6 +160,24 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     tracing::info!("down");
     ended.and(closed)
+}
+
+/// Random octets, for what is no secret but must not be guessed from outside.
+fn random<const N: usize>() -> [u8; N] {
+    let mut octets = [0; N];
+    if getrandom::fill(&mut octets).is_err() {
+        tracing::error!("the system gives no randomness");
+    }
+    octets
+}
+
+/// What this process is to relayed packets.
+fn roles(config: &Config) -> Roles {
+    Roles {
+        local: config.entities.iter().map(|entity| entity.address).collect(),
+        home: config.home_prefix,
+        homes: config.homes.clone(),
+    }
 }
 
 fn open_keylog(path: &std::path::Path) -> Result<KeyLog, Error> {
@@ -150,7 +214,7 @@ impl Daemon {
                 Wake::Call(call) => self.desk.answer(Instant::now(), &mut self.node, call),
                 Wake::Moved => {
                     self.moved = None;
-                    self.node.handle_local_change(Instant::now(), &source_for);
+                    self.moved().await;
                 }
                 Wake::Timer => {
                     let now = Instant::now();
@@ -158,6 +222,8 @@ impl Daemon {
                         self.node.handle_clock_change(now);
                     }
                     self.node.handle_timeout(now, &source_for);
+                    self.membership.handle_timeout(now, unix(), &mut self.node, &self.desk.config);
+                    self.keep_bindings(now, false);
                     self.desk.expire(now);
                 }
                 Wake::Reload => match self.desk.reload(Instant::now(), &mut self.node) {
@@ -172,7 +238,8 @@ impl Daemon {
 
     async fn wake(&mut self) -> Wake {
         let timer = self.node.poll_timeout().map(|(at, _)| at);
-        let timer = [timer, self.desk.deadline()].into_iter().flatten().min();
+        let timer =
+            [timer, self.desk.deadline(), Some(self.membership.deadline())].into_iter().flatten().min();
         let far = Instant::now() + Duration::from_secs(3600);
         loop {
             tokio::select! {
@@ -207,6 +274,27 @@ impl Daemon {
 
     /// Everything that the node has to say leaves at once.
     fn drain(&mut self) {
+        let mut events = Vec::new();
+        while let Some(event) = self.node.poll_event() {
+            // Before anything is sent: sequence numbers are on the disk before they are used.
+            self.act(&event);
+            events.push(event);
+        }
+        self.send();
+        for event in events {
+            self.desk.notice(Instant::now(), &event);
+            self.hear(&event);
+            self.tell(&event);
+        }
+        trust::tell(&self.desk.trust);
+        if let Some(trust) = self.desk.trust.take_changed() {
+            self.state.state.trust = trust;
+            self.save_state();
+        }
+        self.apply_effects();
+    }
+
+    fn send(&mut self) {
         while let Some(transmit) = self.node.poll_transmit() {
             self.edge.transmit(&transmit);
         }
@@ -216,11 +304,76 @@ impl Daemon {
         while let Some(packet) = self.node.poll_tun() {
             self.edge.answer(&packet);
         }
-        while let Some(event) = self.node.poll_event() {
-            self.desk.notice(Instant::now(), &event);
-            self.tell(&event);
+    }
+
+    /// What must not wait for anything else.
+    fn act(&mut self, event: &Event) {
+        if let Event::SequenceReserved { home_address, sequence } = event {
+            self.state.state.sequences.insert(*home_address, *sequence);
+            self.desk.sequences.insert(*home_address, *sequence);
+            self.save_state();
         }
-        trust::tell(&self.desk.trust);
+        if let Event::Route { prefix, care_of } = event {
+            match care_of {
+                Some(care_of) => self.relay.bind(*prefix, *care_of),
+                None => self.relay.unbind(*prefix),
+            }
+        }
+    }
+
+    fn save_state(&self) {
+        if let Err(error) = self.state.save() {
+            tracing::error!("what is to be remembered cannot be written: {error}");
+        }
+    }
+
+    /// A document is answered at once.
+    fn hear(&mut self, event: &Event) {
+        let Event::Document { ike, local, remote, document } = event else { return };
+        let from = (*ike, *local, *remote);
+        let (now, config) = (Instant::now(), &self.desk.config);
+        let effects = self.membership.hear(now, unix(), &mut self.node, config, from, document);
+        self.desk.effects.extend(effects);
+        self.send();
+    }
+
+    /// What changes in the registry mean for whoever is connected.
+    fn apply_effects(&mut self) {
+        let now = Instant::now();
+        for effect in std::mem::take(&mut self.desk.effects) {
+            match effect {
+                Effect::Cut(address) => {
+                    self.node.cut_off(now, address);
+                    self.membership.spread_revocation(now, &mut self.node, &self.desk.config, address);
+                }
+                Effect::Unbind(prefix) => self.node.unbind(now, prefix),
+                // The registry itself is asked each time.
+                Effect::Changed | Effect::Restored => {}
+            }
+            self.send();
+        }
+    }
+
+    /// Bindings of the home, to the registry.
+    fn keep_bindings(&mut self, now: Instant, all: bool) {
+        loop {
+            let changes = self.node.take_binding_changes(now, all);
+            if changes.is_empty() {
+                return;
+            }
+            if let Some(home) = &self.desk.home
+                && let Err(error) = home.lock().keep_bindings(&changes)
+            {
+                tracing::error!("bindings cannot be kept: {error}");
+                return;
+            }
+        }
+    }
+
+    /// Addresses or routes of the machine changed, or it just started.
+    async fn moved(&mut self) {
+        self.node.set_local_addresses(self.edge.ipv4_addresses().await);
+        self.node.handle_local_change(Instant::now(), &source_for);
     }
 
     fn tell(&mut self, event: &Event) {
@@ -243,7 +396,7 @@ impl Daemon {
                 tracing::info!(from = %path.local, to = %path.remote, kind, "{remote} moved to another path: {reason}");
                 Ok(())
             }
-            Event::SequenceReserved { .. } | Event::Route { .. } => Ok(()),
+            Event::SequenceReserved { .. } | Event::Route { .. } | Event::Document { .. } => Ok(()),
             Event::Registered { home_address } => {
                 tracing::info!("{home_address} is registered with its home agent");
                 Ok(())
@@ -254,10 +407,6 @@ impl Daemon {
             }
             Event::RegistrationLost { home_address, why } => {
                 tracing::warn!("{home_address} is not reachable through its home agent: {why}");
-                Ok(())
-            }
-            Event::Document { remote, .. } => {
-                tracing::debug!("{remote} sent a document that nobody here waits for");
                 Ok(())
             }
             Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er } => {
@@ -275,6 +424,9 @@ impl Daemon {
     /// Says goodbye to every peer and waits a moment for the answers.
     async fn goodbye(&mut self) -> Result<(), Error> {
         let end = Instant::now() + GOODBYE;
+        self.node.deregister(Instant::now());
+        self.drain();
+        self.keep_bindings(Instant::now(), true);
         self.node.shutdown(Instant::now());
         self.drain();
         while !self.node.is_quiet() {

@@ -115,6 +115,11 @@ impl Edge {
         }
     }
 
+    /// The machine's IPv4 addresses that others could reach it at.
+    pub(super) async fn ipv4_addresses(&self) -> Vec<Ipv4Addr> {
+        self.netlink.ipv4_addresses().await.unwrap_or_default()
+    }
+
     /// Takes everything down: threads, device, routes and rules.
     pub(super) async fn close(self) -> Result<(), Error> {
         self.workers.stop();

@@ -7,7 +7,9 @@ mod event_loop;
 pub mod home;
 mod keylog;
 mod machine;
+mod membership;
 mod requests;
+mod state;
 pub mod telemetry;
 pub mod trust;
 

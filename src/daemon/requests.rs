@@ -1,5 +1,6 @@
 //! What the control socket asks of a running daemon.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
-use super::home::HomeDesk;
+use super::home::{self, SharedHome};
 use super::machine::plan;
 use super::trust;
 use crate::api::home::HomeRequest;
@@ -40,10 +41,14 @@ pub(super) struct Desk {
     pub(super) config: Config,
     pub(super) trust: Arc<Trust>,
     pub(super) keylog: bool,
+    /// Sequence numbers of Binding Updates that were persisted.
+    pub(super) sequences: BTreeMap<Ipv6Addr, u16>,
     pub(super) started: Instant,
     pub(super) summary: Summary,
     /// The home that this machine is.
-    pub(super) home: Option<HomeDesk>,
+    pub(super) home: Option<SharedHome>,
+    /// What changes in the registry mean for whoever is connected: for the event loop.
+    pub(super) effects: Vec<Effect>,
     waiting: Vec<Waiting>,
     /// Who asked to end, and gets its answer when everything is taken down.
     pub(super) down: Vec<oneshot::Sender<Reply>>,
@@ -75,9 +80,20 @@ impl Desk {
         keylog: bool,
         started: Instant,
         summary: Summary,
-        home: Option<HomeDesk>,
+        home: Option<SharedHome>,
     ) -> Self {
-        Self { config, trust, keylog, started, summary, home, waiting: Vec::new(), down: Vec::new() }
+        Self {
+            config,
+            trust,
+            keylog,
+            started,
+            summary,
+            home,
+            effects: Vec::new(),
+            sequences: BTreeMap::new(),
+            waiting: Vec::new(),
+            down: Vec::new(),
+        }
     }
 
     /// Answers a request, now or later.
@@ -97,7 +113,7 @@ impl Desk {
                 node.rekey(now, remote, what).map_err(|error| refusal("sa", error))?;
                 document(&Done { message: format!("rekeying ({what}) with {}", request.peer) })
             }),
-            Request::Home(request) => self.home(now, node, request),
+            Request::Home(request) => self.home(request),
             Request::Reload => self.reload(now, node).and_then(|message| document(&Done { message })),
             Request::Down => {
                 self.down.push(reply);
@@ -109,21 +125,15 @@ impl Desk {
     }
 
     /// What a home is asked for, and what that means for this node.
-    fn home(&mut self, now: Instant, node: &mut Node, request: HomeRequest) -> Reply {
-        let home = self.home.as_mut().ok_or_else(|| {
+    fn home(&mut self, request: HomeRequest) -> Reply {
+        let home = self.home.as_ref().ok_or_else(|| {
             refusal(
                 "request",
                 "this machine is no home: 'domicile home init' makes it one, before 'domicile up'",
             )
         })?;
-        let outcome = home.answer("control socket", request)?;
-        for effect in outcome.effects {
-            match effect {
-                Effect::Cut(address) => node.disconnect(now, address),
-                // What has no security association here has nothing to lose here.
-                Effect::Unbind(_) | Effect::Changed | Effect::Restored => {}
-            }
-        }
+        let outcome = home.lock().answer("control socket", request)?;
+        self.effects.extend(outcome.effects);
         document(&outcome.reply)
     }
 
@@ -218,12 +228,16 @@ impl Desk {
 
     /// Reads the configuration again. A file with problems changes nothing.
     pub(super) fn reload(&mut self, now: Instant, node: &mut Node) -> Result<String, ErrorReply> {
-        let new = config::load(&self.config.path).map_err(|problems| {
+        let mut new = config::load(&self.config.path).map_err(|problems| {
             refusal(
                 "configuration",
                 format!("nothing was changed, because the configuration has problems:\n{problems}"),
             )
         })?;
+        if let Some(home) = self.home.as_ref().filter(|_| new.home_directory == self.config.home_directory) {
+            home::complete(&mut new, home)
+                .map_err(|error| refusal("internal", format!("nothing was changed: {error}")))?;
+        }
         let fixed = |config: &Config| {
             (config.port, config.ike_port, config.control_socket.clone(), config.home_directory.clone())
         };
@@ -235,7 +249,7 @@ impl Desk {
         }
         trust::apply(Some(&self.config), &new, &self.trust)
             .map_err(|error| refusal("request", format!("nothing was changed: {error}")))?;
-        node.set_config(now, new.to_node(self.keylog, &self.trust));
+        node.set_config(now, new.to_node(self.keylog, &self.trust, self.home.as_ref(), &self.sequences));
         self.config = new;
         Ok(format!("{} was read again", self.config.path.display()))
     }

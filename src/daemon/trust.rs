@@ -26,9 +26,14 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Trust in nobody yet.
-pub fn empty() -> Arc<Trust> {
-    Arc::new(Trust::new(TrustStore::default(), PinPolicy::Tell, Box::new(SystemClock)))
+/// Seconds since 1970.
+pub(super) fn unix() -> UnixSeconds {
+    since_1970().as_secs()
+}
+
+/// With the memory of an earlier run.
+pub fn remembered(store: TrustStore) -> Arc<Trust> {
+    Arc::new(Trust::new(store, PinPolicy::Tell, Box::new(SystemClock)))
 }
 
 /// Tells what a configuration trusts, and which certificates are ours. What `old` named and `new` does not is gone. An

@@ -11,6 +11,7 @@ pub mod entity;
 pub mod error;
 pub mod name;
 pub mod registry;
+pub mod talk;
 pub mod verbs;
 
 pub use entity::{By, Entity, EntityId, Grant, Issued, Kind};

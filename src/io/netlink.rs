@@ -17,11 +17,11 @@
 mod claim;
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv6Net;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -196,6 +196,18 @@ impl Machine {
             || format!("taking {address} off other interfaces"),
             claim::take_off(&self.handle, index, address).await,
         )
+    }
+
+    /// IPv4 addresses of the machine with a scope beyond one link, in the kernel's order.
+    pub async fn ipv4_addresses(&self) -> Result<Vec<Ipv4Addr>, NetlinkError> {
+        let all: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
+        let all = told(|| "listing addresses".to_owned(), all)?;
+        let global = all.into_iter().filter(|address| address.header.scope == AddressScope::Universe);
+        let v4 = global.flat_map(|address| address.attributes).filter_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        });
+        Ok(v4.collect())
     }
 
     async fn loopback(&self) -> Result<u32, NetlinkError> {

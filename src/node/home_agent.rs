@@ -60,6 +60,14 @@ impl Node {
         self.drain_agent(now);
     }
 
+    /// Forgets the binding of one prefix.
+    pub fn unbind(&mut self, now: Instant, prefix: Ipv6Net) {
+        if let Some(agent) = &mut self.agent {
+            agent.remove_prefix(now, prefix);
+        }
+        self.drain_agent(now);
+    }
+
     /// The next batch of bindings for the store; call it until it is empty. `all`: the program ends.
     pub fn take_binding_changes(&mut self, now: Instant, all: bool) -> Vec<Change> {
         self.agent.as_mut().map(|agent| agent.take_changes(now, all)).unwrap_or_default()

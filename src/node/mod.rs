@@ -353,6 +353,21 @@ impl Node {
             .find(|local| matches!(self.config.ike.spd.decide(*local, remote), Action::Protect(_)))
     }
 
+    /// An IKE SA between these two that is up.
+    pub fn ike_with(&self, local: Ipv6Addr, remote: Ipv6Addr) -> Option<IkeId> {
+        self.ikes.iter().rev().find(|(_, pair)| **pair == (local, remote)).map(|(id, _)| *id)
+    }
+
+    /// Every IKE SA of one of our entities.
+    pub fn ikes_of(&self, local: Ipv6Addr) -> Vec<IkeId> {
+        self.ikes.iter().filter(|(_, (ours, _))| *ours == local).map(|(id, _)| *id).collect()
+    }
+
+    /// Which of our entities speaks with the home agent for this one.
+    pub fn sender_for(&self, local: Ipv6Addr) -> Option<Ipv6Addr> {
+        self.registration_of(local)
+    }
+
     fn ikes_with(&self, remote: Ipv6Addr) -> Vec<IkeId> {
         self.ikes.iter().filter(|(_, (_, to))| *to == remote).map(|(id, _)| *id).collect()
     }

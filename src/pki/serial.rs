@@ -23,6 +23,14 @@ impl Serial {
     }
 }
 
+impl Serial {
+    /// From hexadecimal digits, as it is shown: at most 20 octets (RFC 5280 §4.1.2.2).
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = (2..=40).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        good.then(|| Self(text.to_ascii_lowercase()))
+    }
+}
+
 impl fmt::Display for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

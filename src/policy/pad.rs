@@ -47,13 +47,24 @@ pub struct Peer {
 pub struct Pad {
     peers: HashMap<Ipv6Addr, Peer>,
     certificates: Option<Arc<dyn Certificates>>,
+    invitations: Option<Arc<dyn Invitations>>,
+}
+
+/// Whoever holds a code to join with: where this machine is a home.
+pub trait Invitations: std::fmt::Debug + Send + Sync {
+    /// The secret that proves an open invitation, by the 16 octets of its lookup id, which stand in place of an address.
+    fn psk(&self, lookup: Ipv6Addr) -> Option<Secret>;
 }
 
 impl Pad {
     /// Builds the database; a later entry for the same address replaces an earlier one (the configuration
     /// check refuses duplicates before this point).
     pub fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
-        Self { peers: peers.into_iter().map(|peer| (peer.address, peer)).collect(), certificates: None }
+        Self {
+            peers: peers.into_iter().map(|peer| (peer.address, peer)).collect(),
+            certificates: None,
+            invitations: None,
+        }
     }
 
     /// The same with certificates, ours and those of trusted homes.
@@ -62,13 +73,23 @@ impl Pad {
         Self { certificates: Some(certificates), ..self }
     }
 
+    /// The same with open invitations.
+    #[must_use]
+    pub fn with_invitations(self, invitations: Arc<dyn Invitations>) -> Self {
+        Self { invitations: Some(invitations), ..self }
+    }
+
     /// Who may prove this address, if anybody. A peer that is listed proves itself as it is listed there.
     pub fn find(&self, address: Ipv6Addr) -> Option<Cow<'_, Peer>> {
         if let Some(listed) = self.peers.get(&address) {
             return Some(Cow::Borrowed(listed));
         }
         let certified = self.certificates.as_ref().is_some_and(|certificates| certificates.accepts(address));
-        certified.then(|| Cow::Owned(Peer { name: address.to_string(), address, proof: Proof::Certificate }))
+        if certified {
+            return Some(Cow::Owned(Peer { name: address.to_string(), address, proof: Proof::Certificate }));
+        }
+        let psk = self.invitations.as_ref().and_then(|invitations| invitations.psk(address))?;
+        Some(Cow::Owned(Peer { name: "invited".to_owned(), address, proof: Proof::Psk(psk) }))
     }
 
     /// Certificates, if this machine has to do with any.

@@ -72,11 +72,13 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         mtu,
         control_socket,
         home_directory,
+        home_prefix: None,
         entities,
         roots,
         pin,
         peers,
         spd: Arc::new(Spd::with_defaults(configured, homes.prefixes())),
+        homes,
         ike_suites,
         esp_suites,
         esn: file.esp.extended_sequence_numbers.unwrap_or(true),
@@ -157,7 +159,9 @@ impl Checker<'_> {
         }
         let public = key.as_ref().map(PrivateKey::public);
         let certificate = self.certificate(entity.certificate.as_ref(), address, public);
-        Some(Entity { name: owner.to_owned(), address: address?, key: key?, certificate })
+        let certificate_file =
+            entity.certificate.as_ref().map(|file| super::beside(self.path, file.get_ref()));
+        Some(Entity { name: owner.to_owned(), address: address?, key: key?, certificate, certificate_file })
     }
 
     fn peer(&mut self, peer: &Spanned<file::Peer>, homes: &Homes, roots: &[Root]) -> Option<PeerEntry> {

@@ -1,6 +1,7 @@
 //! The configuration file: TOML, checked as a whole. Every problem is told with file, line and column, what is wrong
 //! and what to do; a file with a problem changes nothing.
 
+mod belonging;
 mod check;
 pub mod edit;
 mod file;
@@ -12,6 +13,7 @@ mod tests;
 mod trust;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,8 +24,10 @@ pub use check::MAX_SOCKET_PATH;
 pub use problem::{Problem, Problems};
 pub use values::{MAX_NAME, address_problem, name_problem};
 
+use crate::addr::home::Homes;
 use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::daemon::home::SharedHome;
 use crate::ike::{self, Lifetimes, LocalEntity};
 use crate::node;
 use crate::pki::Root;
@@ -51,6 +55,8 @@ pub struct Entity {
     pub key: PrivateKey,
     /// The certificate of that key that its home issued, in DER.
     pub certificate: Option<Vec<u8>>,
+    /// Where that is kept.
+    pub certificate_file: Option<PathBuf>,
 }
 
 /// A peer.
@@ -85,6 +91,10 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where this machine keeps its home, if it is one.
     pub home_directory: Option<PathBuf>,
+    /// The prefix of that home, once it was opened.
+    pub home_prefix: Option<Ipv6Net>,
+    /// Where homes answer.
+    pub homes: Homes,
     /// Local entities.
     pub entities: Vec<Entity>,
     /// Roots of trusted homes (`[[trust]]`).
@@ -135,13 +145,22 @@ fn beside(config: &Path, path: &str) -> PathBuf {
 
 impl Config {
     /// What the node is told. `trust` has been told of this configuration ([`crate::daemon::trust::apply`]).
-    pub fn to_node(&self, keylog: bool, trust: &Arc<Trust>) -> node::Config {
+    pub fn to_node(
+        &self,
+        keylog: bool,
+        trust: &Arc<Trust>,
+        home: Option<&SharedHome>,
+        sequences: &BTreeMap<Ipv6Addr, u16>,
+    ) -> node::Config {
         let pad = Pad::new(self.peers.iter().map(|peer| Peer {
             name: peer.name.clone(),
             address: peer.address,
             proof: peer.proof.clone(),
         }));
-        let pad = pad.with_certificates(Arc::clone(trust) as _);
+        let mut pad = pad.with_certificates(Arc::clone(trust) as _);
+        if let Some(home) = home {
+            pad = pad.with_invitations(Arc::new(home.clone()));
+        }
         let entities = self
             .entities
             .iter()
@@ -171,9 +190,9 @@ impl Config {
                     keep_up: peer.keep_up,
                 })
                 .collect(),
-            homes: Vec::new(),
-            registrations: Vec::new(),
-            home_agent: None,
+            homes: self.trusted_homes(),
+            registrations: self.registrations(sequences),
+            home_agent: self.home_agent(),
             port: self.port,
             mtu: self.mtu,
         }

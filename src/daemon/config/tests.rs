@@ -47,7 +47,12 @@ fn a_small_file_has_good_defaults() {
     assert_eq!(config.peers[0].endpoint, Some("9.9.9.9:4500".parse().unwrap()));
     assert_eq!((config.port, config.ike_port, config.mtu), (4500, 500, 1380));
     assert_eq!(config.routed(), ["2002::/16".parse().unwrap()]);
-    let node = config.to_node(false, &crate::daemon::trust::empty());
+    let node = config.to_node(
+        false,
+        &crate::daemon::trust::remembered(crate::pki::TrustStore::default()),
+        None,
+        &BTreeMap::new(),
+    );
     assert_eq!(node.peers.len(), 1);
     assert!(node.ike.pad.find("2002:909:909:1::20".parse().unwrap()).is_some());
 }
@@ -408,11 +413,11 @@ mod certificates {
         let other = "\n[[peer]]\nname = \"you\"\naddress = \"2002:808:808:1::20\"\n";
         let config = place.check(&(certified() + other)).unwrap();
         assert!(matches!(config.peers[0].proof, Proof::Certificate));
-        let trust = crate::daemon::trust::empty();
+        let trust = crate::daemon::trust::remembered(crate::pki::TrustStore::default());
         crate::daemon::trust::apply(None, &config, &trust).unwrap();
         assert_eq!(trust.own_certificates()[0].leaf.address, config.entities[0].address);
         let unlisted = "2002:808:808:1::30".parse().unwrap();
-        let node = config.to_node(false, &trust);
+        let node = config.to_node(false, &trust, None, &BTreeMap::new());
         assert!(trust.accepts(unlisted) && node.ike.pad.find(unlisted).is_some());
         // Another root for the same prefix changes nothing; a home that is no longer named is forgotten.
         let false_home = place.check(&certified().replace("root.pem", "other.pem")).unwrap();

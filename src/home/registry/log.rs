@@ -263,6 +263,14 @@ impl Registry {
         issued_from(&self.db, from, limit.min(PAGE))
     }
 
+    /// Serial number and end of every certificate of an address that has not ended.
+    pub fn live_certificates(&self, now: u64, address: Ipv6Addr) -> Result<Vec<(String, u64)>, Error> {
+        let mut query =
+            self.db.prepare("SELECT serial, not_after FROM issued WHERE address = ?1 AND not_after > ?2")?;
+        let rows = query.query_map(params![address.octets(), now], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Checks the whole chain; returns how many entries it has, or where it is broken.
     pub fn verify_issued(&self) -> Result<Result<u64, ChainFault>, Error> {
         verify(&self.db)

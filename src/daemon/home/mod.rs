@@ -8,6 +8,8 @@
 //! ```
 #![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
 
+mod serve;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,6 +25,8 @@ use crate::home::entity::{By, Grant, Issued};
 use crate::home::registry::{Registry, check_backup};
 use crate::home::verbs::{self, Outcome, RANDOM_LEN};
 use crate::pki::{Authority, MAX_LEAF_LIFETIME, Root, pem};
+
+pub use serve::{SharedHome, complete};
 
 const REGISTRY: &str = "registry.db";
 const ROOT_KEY: &str = "root.key";

@@ -1,0 +1,85 @@
+//! What of a configuration belongs to which home: the trusted ones, what is bound there, and our own role in one.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use super::Config;
+use crate::addr::plan::{FIRST_NODE, in_prefix};
+use crate::mobility::CareOfPolicy;
+use crate::node::{HomeAgentConfig, HomeConfig, Registration};
+
+impl Config {
+    /// Homes with a pinned root whose home agent can be found.
+    pub(super) fn trusted_homes(&self) -> Vec<HomeConfig> {
+        let known = self.roots.iter().filter_map(|root| {
+            let prefix = root.prefix();
+            let agent = in_prefix(prefix, 0, 1);
+            let endpoint = self.homes.endpoint(agent).inspect_err(|error| tracing::warn!("{error}")).ok()?;
+            Some(HomeConfig { prefix, agent, endpoint })
+        });
+        known.collect()
+    }
+
+    /// What this machine binds at the homes of others: a node binds its whole /64 and the services that moved to it,
+    /// every other entity itself.
+    pub(super) fn registrations(&self, sequences: &BTreeMap<Ipv6Addr, u16>) -> Vec<Registration> {
+        let abroad: Vec<Ipv6Addr> = self
+            .entities
+            .iter()
+            .map(|entity| entity.address)
+            .filter(|address| self.home_prefix.is_none_or(|own| !own.contains(address)))
+            .filter(|address| self.roots.iter().any(|root| root.prefix().contains(address)))
+            .collect();
+        let mut registrations: Vec<Registration> = Vec::new();
+        let home_of = |address: Ipv6Addr| {
+            self.roots.iter().map(|root| root.prefix()).find(|home| home.contains(&address))
+        };
+        for node in abroad.iter().copied().filter(|address| is_node(*address)) {
+            let mut prefixes = vec![subnet(node)];
+            if registrations.iter().all(|other| home_of(other.sender) != home_of(node)) {
+                // The first node of a home speaks for what moved here from other nodes.
+                let moved = abroad.iter().copied().filter(|service| {
+                    let at_home = abroad.iter().any(|node| is_node(*node) && subnet(*node).contains(service));
+                    home_of(*service) == home_of(node) && segment(*service) >= FIRST_NODE && !at_home
+                });
+                prefixes.extend(moved.map(Ipv6Net::from));
+            }
+            registrations.push(Registration { sender: node, prefixes, sequence: None });
+        }
+        for address in abroad.iter().copied() {
+            let covered = registrations
+                .iter()
+                .any(|other| other.prefixes.iter().any(|prefix| prefix.contains(&address)));
+            if !covered {
+                registrations.push(Registration { sender: address, prefixes: Vec::new(), sequence: None });
+            }
+        }
+        for registration in &mut registrations {
+            registration.sequence = sequences.get(&registration.sender).copied();
+        }
+        registrations
+    }
+
+    /// Our own role as a home agent.
+    pub(super) fn home_agent(&self) -> Option<HomeAgentConfig> {
+        let prefix = self.home_prefix?;
+        let special = self.homes.allows_special();
+        let care_of = CareOfPolicy { allow_special: special, ..CareOfPolicy::default() };
+        Some(HomeAgentConfig { prefix, address: in_prefix(prefix, 0, 1), care_of })
+    }
+}
+
+fn segment(address: Ipv6Addr) -> u16 {
+    address.segments()[3]
+}
+
+/// By the subnet plan, the first address of a node's /64 is the node itself.
+fn is_node(address: Ipv6Addr) -> bool {
+    segment(address) >= FIRST_NODE && address.segments()[4..] == [0, 0, 0, 1]
+}
+
+fn subnet(address: Ipv6Addr) -> Ipv6Net {
+    Ipv6Net::new_assert(address, 64).trunc()
+}

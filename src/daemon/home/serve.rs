@@ -1,0 +1,232 @@
+//! The home while the daemon runs: its own credentials, whom it lets in, what it answers, what it keeps of bindings.
+
+use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+
+use super::{HomeDesk, HomeError, issue, now, random};
+use crate::crypto::identity::{PrivateKey, PublicKey};
+use crate::crypto::secret::Secret;
+use crate::daemon::config::{Config, Entity};
+use crate::home::code::LookupId;
+use crate::home::entity::{Binding, By, Grant};
+use crate::home::talk::{Ask, Der, Membership, Tell};
+use crate::home::verbs::Effect;
+use crate::mobility::{Change, Row};
+use crate::node;
+use crate::policy::pad::Invitations;
+use crate::policy::spd::{Action, Policy, Services, Spd};
+
+/// How the home agent is called among the entities of this machine.
+const AGENT_NAME: &str = "home-agent";
+
+/// The home, shared by the event loop, IKE's questions and DNS. Every hold of the lock is one short transaction.
+#[derive(Clone, Debug)]
+pub struct SharedHome(Arc<Mutex<HomeDesk>>);
+
+impl SharedHome {
+    /// Shares a home.
+    pub fn new(desk: HomeDesk) -> Self {
+        Self(Arc::new(Mutex::new(desk)))
+    }
+
+    /// The home. A holder that panicked left no half of a transaction behind.
+    pub fn lock(&self) -> MutexGuard<'_, HomeDesk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Invitations for SharedHome {
+    fn psk(&self, lookup: Ipv6Addr) -> Option<Secret> {
+        let id = LookupId::from_bytes(&lookup.octets())?;
+        self.lock().registry.invitation_psk(now(), &id).ok()
+    }
+}
+
+impl node::Authority for SharedHome {
+    fn may_bind(&self, sender: Ipv6Addr, prefix: Ipv6Net) -> bool {
+        match self.lock().registry.bindable(sender) {
+            Ok(allowed) => allowed.iter().any(|mine| mine.contains(&prefix)),
+            Err(error) => {
+                tracing::error!(%error, "the registry cannot be asked: a binding is refused");
+                false
+            }
+        }
+    }
+}
+
+/// Completes the configuration of a machine that is a home: the home agent is one of its entities, everything of the
+/// home that it hosts has a certificate, its own root is trusted, and strangers may reach the home agent with a code.
+pub fn complete(config: &mut Config, home: &SharedHome) -> Result<(), HomeError> {
+    let mut desk = home.lock();
+    let info = desk.registry.home()?;
+    let key = desk.agent_key()?;
+    let certificate = Some(desk.certify_agent(&key.public())?);
+    for entity in config.entities.iter_mut().filter(|entity| info.prefix.contains(&entity.address)) {
+        match desk.certify(entity.address, entity.address, &entity.key.public()) {
+            Ok(leaf) => entity.certificate = Some(leaf),
+            Err(error) => {
+                tracing::warn!("{} has no certificate of this home: {error}", entity.name);
+            }
+        }
+    }
+    config.entities.push(Entity {
+        name: AGENT_NAME.to_owned(),
+        address: info.infrastructure,
+        key,
+        certificate,
+        certificate_file: None,
+    });
+    if config.roots.iter().all(|root| root.prefix() != info.prefix) {
+        config.roots.push(desk.authority.root().clone());
+    }
+    config.home_prefix = Some(info.prefix);
+    let joining = Policy {
+        local: Ipv6Net::from(info.infrastructure),
+        remote: Ipv6Net::default(),
+        action: Action::Protect(Services::Confidentiality),
+    };
+    config.spd = Arc::new(Spd::new(config.spd.policies().iter().cloned().chain([joining]).collect()));
+    Ok(())
+}
+
+impl HomeDesk {
+    /// The home agent's key: made once, kept in the registry.
+    fn agent_key(&mut self) -> Result<PrivateKey, HomeError> {
+        let fresh = random()?;
+        let seed = self.registry.secret("home agent key", &fresh)?;
+        let mut octets = zeroize::Zeroizing::new([0; 32]);
+        let whole = octets.len().min(seed.expose().len());
+        octets[..whole].copy_from_slice(&seed.expose()[..whole]);
+        Ok(PrivateKey::from_seed(&octets))
+    }
+
+    /// A fresh certificate for the home agent.
+    pub fn certify_agent(&mut self, key: &PublicKey) -> Result<Vec<u8>, HomeError> {
+        let (authority, now) = (&self.authority, now());
+        let mut make = |grant: &Grant| issue(authority, grant, now);
+        let by = By { now, who: "home agent" };
+        Ok(self.registry.certify_home(by, key, &mut make)?.certificate)
+    }
+
+    /// A fresh certificate for somebody of this home, asked for by `caller`.
+    pub fn certify(
+        &mut self,
+        caller: Ipv6Addr,
+        subject: Ipv6Addr,
+        key: &PublicKey,
+    ) -> Result<Vec<u8>, HomeError> {
+        let (authority, now) = (&self.authority, now());
+        let mut make = |grant: &Grant| issue(authority, grant, now);
+        let who = caller.to_string();
+        let by = By { now, who: &who };
+        Ok(self.registry.certify(by, caller, subject, key, &mut make)?.certificate)
+    }
+
+    /// Answers what came over the SA that `remote` proved: an address of this home, or the lookup id of a code.
+    pub fn hear(&mut self, remote: Ipv6Addr, document: &[u8]) -> (Tell, Vec<Effect>) {
+        let answer = match Ask::parse(document) {
+            Err(error) => return (Tell::Refused { error: error.to_string() }, Vec::new()),
+            Ok(Ask::Join { key, label }) => {
+                self.join(remote, &key, label.as_deref()).map(|tell| (tell, vec![]))
+            }
+            Ok(Ask::Renew { subject, key }) => parse_key(&key)
+                .and_then(|key| self.certify(remote, subject, &key).map_err(|error| error.to_string()))
+                .map(|leaf| (Tell::Renewed { subject, certificate: Der(leaf) }, vec![])),
+            Ok(Ask::Take {}) => self.take(remote),
+            Ok(Ask::Leave {}) => self.leave(remote),
+        };
+        answer.unwrap_or_else(|error| (Tell::Refused { error }, Vec::new()))
+    }
+
+    fn join(&mut self, remote: Ipv6Addr, key: &str, label: Option<&str>) -> Result<Tell, String> {
+        let key = parse_key(key)?;
+        let lookup = LookupId::from_bytes(&remote.octets()).ok_or("this is no lookup id")?;
+        let (authority, now) = (&self.authority, now());
+        let mut make = |grant: &Grant| issue(authority, grant, now);
+        let by = By { now, who: "join by code" };
+        let joined =
+            self.registry.redeem(by, &lookup, &key, label, &mut make).map_err(|error| error.to_string())?;
+        Ok(Tell::Joined(Membership {
+            address: joined.entity.address,
+            name: joined.entity.name,
+            full_name: joined.full_name,
+            certificate: Der(joined.certificate),
+            root: Der(self.authority.root().der().to_vec()),
+        }))
+    }
+
+    fn take(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
+        let who = remote.to_string();
+        let by = By { now: now(), who: &who };
+        let user = self.registry.take(by, &who).map_err(|error| error.to_string())?;
+        let message = format!("{} is held by {remote} now", user.address);
+        Ok((Tell::Done { message }, vec![Effect::Cut(user.address), Effect::Changed]))
+    }
+
+    fn leave(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
+        let who = remote.to_string();
+        let by = By { now: now(), who: &who };
+        self.registry.remove(by, &who).map_err(|error| error.to_string())?;
+        let message = format!("{remote} has left this home");
+        Ok((Tell::Done { message }, vec![Effect::Changed]))
+    }
+
+    /// Bindings of an earlier run.
+    pub fn restored_bindings(&self) -> Result<Vec<Row>, HomeError> {
+        let now = now();
+        let rows = self.registry.bindings()?.into_iter().filter_map(|binding| {
+            let remaining = Duration::from_secs(binding.ends.checked_sub(now)?);
+            let sender = self.sender_of(binding.prefix)?;
+            let Binding { prefix, care_of, sequence, .. } = binding;
+            Some(Row { prefix, sender, care_of, sequence, remaining })
+        });
+        Ok(rows.collect())
+    }
+
+    /// Who binds a prefix: a node for its /64 and what moved to it, everybody else for itself.
+    fn sender_of(&self, prefix: Ipv6Net) -> Option<Ipv6Addr> {
+        if prefix.prefix_len() == 64 {
+            let node = Ipv6Addr::from_bits(prefix.network().to_bits() | 1);
+            return self.registry.by_address(node).ok()?.map(|node| node.address);
+        }
+        Some(prefix.addr())
+    }
+
+    /// Keeps what changed.
+    pub fn keep_bindings(&mut self, changes: &[Change]) -> Result<(), HomeError> {
+        let now = now();
+        let mut gone = Vec::new();
+        let mut kept = Vec::new();
+        for change in changes {
+            match change {
+                Change::Delete(prefix) => gone.push(*prefix),
+                Change::Put(row) => kept.push(Binding {
+                    prefix: row.prefix,
+                    care_of: row.care_of,
+                    sequence: row.sequence,
+                    ends: now + row.remaining.as_secs(),
+                }),
+            }
+        }
+        self.registry.bindings_save(&kept)?;
+        Ok(self.registry.bindings_forget(&gone)?)
+    }
+
+    /// Certificates of an address that others may still believe.
+    pub fn live_certificates(&self, address: Ipv6Addr) -> Result<Vec<(String, u64)>, HomeError> {
+        Ok(self.registry.live_certificates(now(), address)?)
+    }
+
+    /// Ends what has run out: codes, retry windows, pending requests.
+    pub fn expire(&mut self) -> Result<(), HomeError> {
+        self.registry.expire(now())?;
+        Ok(())
+    }
+}
+
+fn parse_key(text: &str) -> Result<PublicKey, String> {
+    text.parse().map_err(|error: crate::crypto::identity::KeyError| error.to_string())
+}

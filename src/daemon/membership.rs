@@ -1,0 +1,206 @@
+//! Belonging to a home: certificates that are renewed over the existing SA, documents from and to homes, revocations.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::config::Config;
+use super::config::edit::write_private;
+use super::home::SharedHome;
+use crate::addr::plan::in_prefix;
+use crate::home::talk::{Ask, Tell};
+use crate::home::verbs::Effect;
+use crate::ike::IkeId;
+use crate::node::Node;
+use crate::pki::{Serial, pem};
+use crate::policy::trust::Trust;
+
+/// A renewal that got no answer is asked for again after this long.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often certificates are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often the home's codes and requests are looked at.
+const EXPIRE: Duration = Duration::from_secs(60);
+
+/// Timers of all that.
+pub(super) struct Membership {
+    home: Option<SharedHome>,
+    trust: Arc<Trust>,
+    next_look: Instant,
+    next_expire: Instant,
+}
+
+impl Membership {
+    pub(super) fn new(home: Option<SharedHome>, trust: Arc<Trust>, now: Instant) -> Self {
+        Self { home, trust, next_look: now + LOOK, next_expire: now + EXPIRE }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        if self.home.is_some() { self.next_look.min(self.next_expire) } else { self.next_look }
+    }
+
+    /// Time passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant, unix: u64, node: &mut Node, config: &Config) {
+        if self.next_expire <= now {
+            self.next_expire = now + EXPIRE;
+            if let Some(home) = &self.home
+                && let Err(error) = home.lock().expire()
+            {
+                tracing::error!("the registry cannot end what has run out: {error}");
+            }
+        }
+        if self.next_look > now {
+            return;
+        }
+        self.next_look = now + LOOK.min(RETRY);
+        let due: Vec<Ipv6Addr> = self
+            .trust
+            .own_certificates()
+            .iter()
+            .filter(|own| own.renew_at <= unix)
+            .map(|own| own.leaf.address)
+            .collect();
+        for address in due {
+            self.renew(now, node, config, address);
+        }
+    }
+
+    /// Gets a fresh certificate: from our own registry, or from the home agent over its SA.
+    fn renew(&self, now: Instant, node: &mut Node, config: &Config, address: Ipv6Addr) {
+        let Some(entity) = config.entities.iter().find(|entity| entity.address == address) else { return };
+        let key = entity.key.public();
+        if let (Some(home), Some(prefix)) = (&self.home, config.home_prefix)
+            && prefix.contains(&address)
+        {
+            let agent = in_prefix(prefix, 0, 1);
+            let mut desk = home.lock();
+            let leaf = if address == agent {
+                desk.certify_agent(&key)
+            } else {
+                desk.certify(address, address, &key)
+            };
+            drop(desk);
+            match leaf {
+                Ok(leaf) => self.take_up(config, address, leaf),
+                Err(error) => tracing::warn!("the certificate of {address} cannot be renewed: {error}"),
+            }
+            return;
+        }
+        let Some(home) = config.roots.iter().map(|root| root.prefix()).find(|home| home.contains(&address))
+        else {
+            return;
+        };
+        let agent = in_prefix(home, 0, 1);
+        let caller = node.sender_for(address).unwrap_or(address);
+        let Some(ike) = node.ike_with(caller, agent) else { return };
+        tracing::debug!("asking for a fresh certificate for {address}");
+        node.tell(now, ike, Ask::Renew { subject: address, key: key.to_string() }.to_bytes());
+    }
+
+    /// Uses a fresh certificate from now on, and keeps it where the old one was.
+    fn take_up(&self, config: &Config, address: Ipv6Addr, leaf: Vec<u8>) {
+        let text = pem::encode(&leaf);
+        if let Err(error) = self.trust.set_own(leaf, Vec::new()) {
+            tracing::warn!("the new certificate of {address} is not good: {error}");
+            return;
+        }
+        tracing::info!("{address} has a fresh certificate");
+        let entity = config.entities.iter().find(|entity| entity.address == address);
+        let file = entity.and_then(|entity| entity.certificate_file.as_ref());
+        if let (Some(file), Ok(text)) = (file, text)
+            && let Err(error) = write_private(file, text.as_bytes(), true)
+        {
+            tracing::warn!(
+                "{} cannot be written ({error}): the fresh certificate lives in memory",
+                file.display()
+            );
+        }
+    }
+
+    /// A document arrived over an IKE SA.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        unix: u64,
+        node: &mut Node,
+        config: &Config,
+        from: (IkeId, Ipv6Addr, Ipv6Addr),
+        document: &[u8],
+    ) -> Vec<Effect> {
+        let (ike, local, remote) = from;
+        let ours = config.home_prefix.map(|prefix| in_prefix(prefix, 0, 1));
+        if let Some(home) = self.home.as_ref().filter(|_| ours == Some(local)) {
+            let (tell, effects) = home.lock().hear(remote, document);
+            match &tell {
+                Tell::Joined(member) => tracing::info!("{} joined as {}", member.name, member.address),
+                Tell::Refused { error } => tracing::warn!("{remote} asked and was refused: {error}"),
+                Tell::Renewed { .. } | Tell::Done { .. } | Tell::Revoked { .. } => {}
+            }
+            node.tell(now, ike, tell.to_bytes());
+            return effects;
+        }
+        let is_home = config.roots.iter().any(|root| in_prefix(root.prefix(), 0, 1) == remote);
+        if !is_home {
+            tracing::debug!("{remote} sent a document, and is no home agent");
+            return Vec::new();
+        }
+        match Tell::parse(document) {
+            Ok(Tell::Renewed { subject, certificate }) => self.take_up(config, subject, certificate.0),
+            Ok(Tell::Revoked { address, serial, not_after }) => {
+                self.revoked(now, unix, node, remote, address, &serial, not_after);
+            }
+            Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
+            Ok(Tell::Done { message }) => tracing::info!("{message}"),
+            Ok(Tell::Joined(_)) => {}
+            Err(error) => tracing::debug!(%error, "a document from {remote} is ignored"),
+        }
+        Vec::new()
+    }
+
+    /// Heard from a home: only about its own.
+    #[expect(clippy::too_many_arguments, reason = "what the document says, and where it acts")]
+    fn revoked(
+        &self,
+        now: Instant,
+        unix: u64,
+        node: &mut Node,
+        home: Ipv6Addr,
+        address: Ipv6Addr,
+        serial: &str,
+        not_after: u64,
+    ) {
+        if home.segments()[..3] != address.segments()[..3] {
+            return;
+        }
+        let Some(serial) = Serial::parse(serial) else { return };
+        if self.trust.change(|store| store.revoke(unix, address, serial, not_after)) {
+            tracing::warn!("{address} was revoked by its home: its security associations end");
+            node.disconnect(now, address);
+        }
+    }
+
+    /// Tells everybody who has an SA with our home agent that these certificates are not to be trusted any more.
+    pub(super) fn spread_revocation(
+        &self,
+        now: Instant,
+        node: &mut Node,
+        config: &Config,
+        address: Ipv6Addr,
+    ) {
+        let (Some(home), Some(prefix)) = (&self.home, config.home_prefix) else { return };
+        let live = match home.lock().live_certificates(address) {
+            Ok(live) => live,
+            Err(error) => {
+                tracing::error!("the revocation of {address} is not told to others: {error}");
+                return;
+            }
+        };
+        let agent = in_prefix(prefix, 0, 1);
+        for ike in node.ikes_of(agent) {
+            for (serial, not_after) in &live {
+                let tell = Tell::Revoked { address, serial: serial.clone(), not_after: *not_after };
+                node.tell(now, ike, tell.to_bytes());
+            }
+        }
+    }
+}
