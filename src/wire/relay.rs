@@ -17,7 +17,7 @@ pub const OVERHEAD: usize = HEADER_LEN;
 /// Hop limit at the start: each home agent takes one away.
 pub const HOP_LIMIT: u8 = 64;
 /// Both ports of IKE inside the relayed form.
-const IKE_PORT: [u8; 2] = 500_u16.to_be_bytes();
+pub const IKE_PORT: [u8; 2] = 500_u16.to_be_bytes();
 const UDP_HEADER: usize = 8;
 
 /// What a relayed packet carries.
@@ -57,7 +57,7 @@ pub fn parse(packet: &[u8]) -> Result<Relayed<'_>, NotRelayed> {
 }
 
 /// UDP between the two IKE ports, whole and with a right checksum (RFC 8200 §8.1: never zero).
-fn ike<'a>(view: &Ipv6View<'a>) -> Option<&'a [u8]> {
+pub fn ike<'a>(view: &Ipv6View<'a>) -> Option<&'a [u8]> {
     let (header, message) = view.payload().split_first_chunk::<UDP_HEADER>()?;
     let [s1, s2, d1, d2, l1, l2, c1, c2] = *header;
     let whole = usize::from(u16::from_be_bytes([l1, l2])) == view.payload().len();

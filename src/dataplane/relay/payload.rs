@@ -2,15 +2,10 @@
 
 use super::Refusal;
 use crate::wire::esp;
-use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ICMPV6, checksum};
+use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ICMPV6, NEXT_HEADER_UDP, checksum};
+use crate::wire::relay::{self, IKE_PORT, NEXT_HEADER_ESP};
 
-const NEXT_HEADER_ESP: u8 = 50;
-const NEXT_HEADER_UDP: u8 = 17;
 const NEXT_HEADER_FRAGMENT: u8 = 44;
-/// IKE inside IPv6 needs no marker: there is no NAT (RFC 7296 §2.23).
-const IKE_PORT: u16 = 500;
-/// Ports, length, checksum.
-const UDP_HEADER: usize = 8;
 /// The fixed header of an IKE message (RFC 7296 §3.1).
 const IKE_HEADER: usize = 28;
 /// Type, code, checksum, four octets of the type's own.
@@ -55,21 +50,13 @@ pub(super) fn read<'a>(view: &Ipv6View<'a>) -> Result<Payload<'a>, Refusal> {
     }
 }
 
-fn ike<'a>(view: &Ipv6View<'_>, octets: &'a [u8]) -> Result<Payload<'a>, Refusal> {
-    let (header, message) = octets.split_first_chunk::<UDP_HEADER>().ok_or(Refusal::Malformed)?;
-    let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    if (field(0), field(2)) != (IKE_PORT, IKE_PORT) {
+fn ike<'a>(view: &Ipv6View<'a>, octets: &'a [u8]) -> Result<Payload<'a>, Refusal> {
+    let [s1, s2, d1, d2] = *octets.first_chunk().ok_or(Refusal::Malformed)?;
+    if [s1, s2] != IKE_PORT || [d1, d2] != IKE_PORT {
         return Err(Refusal::Protocol);
     }
-    // A checksum of zero is not allowed over IPv6 (RFC 8200 §8.1).
-    if usize::from(field(4)) != octets.len()
-        || message.len() < IKE_HEADER
-        || field(6) == 0
-        || !is_intact(view)
-    {
-        return Err(Refusal::Malformed);
-    }
-    Ok(Payload::Ike(message))
+    let message = relay::ike(view).filter(|message| message.len() >= IKE_HEADER);
+    message.map(Payload::Ike).ok_or(Refusal::Malformed)
 }
 
 fn is_intact(view: &Ipv6View<'_>) -> bool {
