@@ -70,6 +70,11 @@ pub(super) enum Verb {
     /// Add, remove or list peers
     #[command(subcommand)]
     Peer(PeerVerb),
+    /// Join a home with a code: get a permanent address, a name and a certificate
+    #[command(
+        after_help = "Example: sudo domicile join home.example.org 7K3M9-…\n\n'domicile home invite' prints the code. If the answer is lost, the same command may be given again for ten minutes."
+    )]
+    Join(JoinArgs),
     /// Run a home: users, nodes, services, codes to join with, backups
     #[command(subcommand)]
     Home(HomeVerb),
@@ -115,6 +120,30 @@ pub(super) enum Verb {
     /// Print completions for a shell
     #[command(after_help = "Example: domicile completions bash > /etc/bash_completion.d/domicile")]
     Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JoinArgs {
+    /// Where the home answers: a name or an IPv4 address, with :PORT if it is not 4500
+    pub(super) host: String,
+    /// The code
+    #[arg(conflicts_with = "code_file")]
+    pub(super) code: Option<String>,
+    /// A file with the code in it: for servers that nobody sits at
+    #[arg(long, value_name = "FILE")]
+    pub(super) code_file: Option<PathBuf>,
+    /// What this machine calls itself [default: the host name]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The home's prefix, where its address does not tell [default: derived from the address]
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) home: Option<ipnet::Ipv6Net>,
+    /// Seconds to wait for the home
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds::<600>, allow_negative_numbers = true)]
+    pub(super) timeout: f64,
+    /// Accept a home that is not on the Internet (a laboratory, an intranet)
+    #[arg(long)]
+    pub(super) allow_special: bool,
 }
 
 #[derive(Debug, Args)]

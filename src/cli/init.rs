@@ -137,7 +137,7 @@ fn refuse_existing(path: &Path, remedy: &str) -> Result<(), Failed> {
 }
 
 /// `--config FILE` when it is not the default, as a shell takes it.
-fn config_flag(path: &Path) -> String {
+pub(super) fn config_flag(path: &Path) -> String {
     if path == Path::new(DEFAULT_PATH) {
         return String::new();
     }
@@ -147,7 +147,7 @@ fn config_flag(path: &Path) -> String {
 }
 
 /// A configuration in an unusual place gets its control socket beside it, so that two do not meet.
-fn socket_for(path: &Path) -> Result<String, Failed> {
+pub(super) fn socket_for(path: &Path) -> Result<String, Failed> {
     if path == Path::new(DEFAULT_PATH) {
         return Ok(DEFAULT_SOCKET.to_owned());
     }
@@ -165,7 +165,7 @@ fn socket_for(path: &Path) -> Result<String, Failed> {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let plain = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
     let name: String =
@@ -200,7 +200,7 @@ pub(super) fn default_source() -> Option<Ipv4Addr> {
 }
 
 /// A text as TOML writes it, with its quotes.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 

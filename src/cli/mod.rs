@@ -7,6 +7,7 @@ mod client;
 mod exit;
 mod home;
 mod init;
+mod join;
 mod key;
 mod output;
 mod peer;
@@ -57,6 +58,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
         Verb::Key(args) => key::run(cli, args),
         Verb::Address(args) => address::run(args),
         Verb::Peer(args) => peer::run(cli, args),
+        Verb::Join(args) => join::run(cli, args),
         Verb::Home(verb) => home::run(cli, verb),
         Verb::Up(args) => verbs::up(cli, args),
         Verb::Down => verbs::down(cli),

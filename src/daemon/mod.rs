@@ -5,6 +5,7 @@ pub mod control;
 mod error;
 mod event_loop;
 pub mod home;
+pub mod join;
 mod keylog;
 mod machine;
 mod membership;

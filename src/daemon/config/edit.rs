@@ -106,6 +106,16 @@ pub fn add_home_agent(path: &Path, directory: &str) -> Result<(), EditError> {
     })
 }
 
+/// Adds text at the end, if the whole is good then.
+pub fn append(path: &Path, text: &str) -> Result<(), EditError> {
+    let io = |error| EditError::Io { path: path.display().to_string(), error };
+    let old = std::fs::read_to_string(path).map_err(|error| super::problem::unreadable(path, &error))?;
+    super::check_text(path, &old)?;
+    let new = format!("{}\n{text}", old.trim_end_matches('\n'));
+    super::check_text(path, &new).map_err(|problems| EditError::Entry(problems.list))?;
+    write_private(path, new.as_bytes(), true).map_err(io)
+}
+
 fn is_named(peer: &Table, name: &str) -> bool {
     peer.get("name").and_then(Item::as_str) == Some(name)
 }
