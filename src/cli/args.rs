@@ -140,7 +140,7 @@ pub(super) struct JoinArgs {
     pub(super) home: Option<ipnet::Ipv6Net>,
     /// Seconds to wait for the home
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds::<600>, allow_negative_numbers = true)]
-    pub(super) timeout: f64,
+    pub(super) timeout: Duration,
     /// Accept a home that is not on the Internet (a laboratory, an intranet)
     #[arg(long)]
     pub(super) allow_special: bool,

@@ -2,7 +2,6 @@
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use zeroize::Zeroizing;
@@ -63,8 +62,7 @@ pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
     let key_file = dir.join(format!("{label}.key"));
     let key = key_for(&key_file)?;
     let agent = in_prefix(prefix, 0, 1);
-    let timeout = Duration::from_secs_f64(args.timeout);
-    let member = join(home, agent, &code, &key, Some(&label), timeout)
+    let member = join(home, agent, &code, &key, Some(&label), args.timeout)
         .map_err(|error| Failed::new(FAILURE, error.to_string()))?;
     let files = Files { dir, label: &label };
     let root = files.write(&member)?;
