@@ -48,7 +48,7 @@ struct Repeat {
 pub(super) struct Exchange {
     generation: u32,
     list: CandidateList,
-    /// Nothing was answered with this generation yet, so it is still new to the peer.
+    /// As far as we know the peer has not seen this generation yet: it will be new to it.
     fresh: bool,
     repeat: Option<Repeat>,
     heard: u32,
@@ -147,6 +147,9 @@ impl Exchange {
         let wanted = self.repeat.as_ref().map(|repeat| repeat.wanted);
         if acknowledged <= self.generation && wanted.is_some_and(|wanted| acknowledged >= wanted) {
             self.repeat = None;
+        }
+        if acknowledged == self.generation {
+            self.fresh = false;
         }
         if generation <= self.heard {
             return if generation == self.heard { Heard::Again } else { Heard::Old };

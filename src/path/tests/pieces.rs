@@ -7,7 +7,7 @@ use super::world::{World, ms, secs};
 use crate::path::candidate::{accepted, advertised, may_send_to};
 use crate::path::exchange::{Exchange, Heard};
 use crate::path::{Class, Contender, LanPolicy, Reason, choose, datagram_len};
-use crate::wire::path::{Candidate, CandidateKind, CandidateList};
+use crate::wire::path::{Body, Candidate, CandidateKind, CandidateList};
 
 fn address(text: &str) -> SocketAddrV4 {
     text.parse().unwrap()
@@ -152,6 +152,30 @@ fn the_highest_generation_replaces_all_and_older_ones_mean_nothing() {
     assert_eq!(rights(&mut exchange, now + ms(3900), 26), 1);
     assert_eq!(rights(&mut exchange, now + secs(4), 46), 1);
     assert_eq!(rights(&mut exchange, now + secs(1000), 66), 6);
+}
+
+#[test]
+fn a_round_is_answered_with_a_generation_that_is_new_to_the_peer() {
+    let now = World::new(0, &[(super::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
+    let list = CandidateList::EMPTY;
+    let generation = |body| match body {
+        Body::Candidates { generation, answer: true, .. } => generation,
+        Body::Candidates { .. } | Body::Challenge { .. } | Body::Response { .. } => panic!("no answer"),
+    };
+    let mut exchange = Exchange::new();
+    exchange.begin(now, list);
+    // Both began at once: what is under way already is new to the peer.
+    exchange.hear(now, 1, 0, list);
+    assert_eq!(generation(exchange.answer(list, false)), 1);
+    // The same again is answered with the same, the next round with the next.
+    exchange.hear(now, 1, 0, list);
+    assert_eq!(generation(exchange.answer(list, true)), 1);
+    exchange.hear(now, 2, 0, list);
+    assert_eq!(generation(exchange.answer(list, false)), 2);
+    // Acknowledged, so the peer has it.
+    exchange.begin(now, list);
+    exchange.hear(now, 3, 3, list);
+    assert_eq!(generation(exchange.answer(list, false)), 4);
 }
 
 #[test]
