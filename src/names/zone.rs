@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 
 use domain::base::iana::{Class, OptRcode, Rtype};
 use domain::base::message_builder::{AnswerBuilder, PushError};
-use domain::base::name::{FromStrError, Label};
+use domain::base::name::Label;
 use domain::base::{Name, NameBuilder, RelativeName, Serial, ToName, Ttl};
 use domain::rdata::{Aaaa, Ns, Ptr, Soa};
 use ipnet::Ipv6Net;
@@ -85,24 +85,20 @@ impl Zone {
     /// # Errors
     /// The one is not a domain or the other no /48.
     pub fn new(domain: &str, prefix: Ipv6Net) -> Result<Self, ZoneError> {
-        if prefix.prefix_len() != 48 || prefix.trunc() != prefix {
-            return Err(ZoneError::Prefix(prefix));
-        }
-        let refused = |reason: String| ZoneError::Domain { domain: domain.to_owned(), reason };
-        let text = domain.strip_suffix('.').unwrap_or(domain);
-        let apex = absolute(text).map_err(|error| refused(error.to_string()))?;
-        if apex.is_root() {
-            return Err(refused("it is empty".to_owned()));
-        }
-        let below =
-            |label: &str| absolute(&format!("{label}.{text}")).map_err(|error| refused(error.to_string()));
+        let apex = apex(domain)?;
+        let below = |label: &str| {
+            let mut builder = NameBuilder::new_vec();
+            let name =
+                builder.append_label(label.as_bytes()).ok().and_then(|()| builder.append_origin(&apex).ok());
+            name.ok_or_else(|| refused(domain, "it is too long for names in it"))
+        };
         Ok(Self {
-            reverse: reverse(prefix).ok_or(ZoneError::Prefix(prefix))?,
+            reverse: reverse(prefix)?,
             agent: in_prefix(prefix, 0, 1),
             prefix,
             name_server: below("ns")?,
             mailbox: below("root")?,
-            domain: apex,
+            domain: apex.clone(),
         })
     }
 
@@ -256,15 +252,26 @@ impl Zone {
     }
 }
 
-fn absolute(text: &str) -> Result<Name<Vec<u8>>, FromStrError> {
-    Name::vec_from_str(&text.to_ascii_lowercase())
+fn refused(domain: &str, reason: &str) -> ZoneError {
+    ZoneError::Domain { domain: domain.to_owned(), reason: reason.to_owned() }
+}
+
+/// A domain as a name, in lower case.
+pub(super) fn apex(domain: &str) -> Result<Name<Vec<u8>>, ZoneError> {
+    let text = domain.strip_suffix('.').unwrap_or(domain).to_ascii_lowercase();
+    let apex = Name::vec_from_str(&text).map_err(|error| refused(domain, &error.to_string()))?;
+    if apex.is_root() { Err(refused(domain, "it is empty")) } else { Ok(apex) }
 }
 
 /// `1.0.4.6.3.3.6.c.2.0.0.2.ip6.arpa` for `2002:c633:6401::/48`.
-fn reverse(prefix: Ipv6Net) -> Option<Name<Vec<u8>>> {
-    let whole: Name<Vec<u8>> = Name::reverse_from_addr(prefix.network().into()).ok()?;
-    let labels = NIBBLES.checked_sub(usize::from(prefix.prefix_len()) / 4)?;
-    whole.iter_suffixes().nth(labels).map(|suffix| suffix.to_vec())
+pub(super) fn reverse(prefix: Ipv6Net) -> Result<Name<Vec<u8>>, ZoneError> {
+    let wrong = ZoneError::Prefix(prefix);
+    if prefix.prefix_len() != 48 || prefix.trunc() != prefix {
+        return Err(wrong);
+    }
+    let Ok(whole) = Name::<Vec<u8>>::reverse_from_addr(prefix.network().into()) else { return Err(wrong) };
+    let labels = NIBBLES - usize::from(prefix.prefix_len()) / 4;
+    whole.iter_suffixes().nth(labels).map(|suffix| suffix.to_vec()).ok_or(wrong)
 }
 
 /// Labels as the table knows them, in lower case; `None`: no name of a home looks like that.
