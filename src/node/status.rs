@@ -102,7 +102,7 @@ fn ike_status(info: &IkeInfo) -> IkeStatus {
         suite: info.suite.name().to_owned(),
         path_local: info.path.local,
         path_remote: info.path.remote,
-        path_kind: "direct".to_owned(),
+        path_kind: if info.path.relay.is_some() { "relayed" } else { "direct" }.to_owned(),
         nat_local: info.nat_local,
         nat_remote: info.nat_remote,
         mobike: info.mobike,

@@ -1,0 +1,30 @@
+# A home in the middle of the internet of sites.sh, and members that join it by code. Sourced by stories, after sites.sh.
+#
+#   home_at HOST IPV4 [DOMAIN]     makes a public host a home, and starts it
+#   at_home VERB…                  'domicile home VERB…' there; HOME_HOST tells where (the last home_at)
+#   code_for WHO                   a fresh code
+#   join HOST WHO [ARGS…]          a placed host joins as WHO (a user, node or service that the home knows), by code
+#   member HOST WHO                joins and starts; then WHO is registered
+#   entity_of HOST                 its permanent address
+#   path_of HOST PEER-ADDRESS      "relayed" or "direct ADDRESS:PORT", by its status
+# shellcheck shell=bash
+source "$TESTS/sites.sh"
+
+HOME_HOST= HOME_V4=
+home_at() {
+    public_host "$1" "$2"
+    HOME_HOST=$1 HOME_V4=$2
+    dom "$1" home init --address "$2" --domain "${3:-$1.example}" --allow-special >/dev/null
+    start "$1"
+}
+at_home() { dom "$HOME_HOST" home "$@"; }
+code_for() { at_home invite "$1" | grep -oE '([0-9A-Z]{5}-){5}[0-9A-Z]{5}' | head -1; }
+join() {
+    local host=$1 code; code=$(code_for "$2"); shift 2
+    dom "$host" join "$HOME_V4" "$code" --name "$host" --allow-special "$@" >"$DIR/$host.joined"
+}
+member() { join "$@"; start "$1"; registered "$1"; }
+registered() { until_true 100 "$1 is registered" grep -q "is registered with its home agent" "$DIR/$1.log"; }
+entity_of() { grep -m1 '^address' "$DIR/$1.toml" | cut -d'"' -f2; }
+path_of() { status "$1" ".peers[] | select(.address == \"$2\") | .ike[0] | if .path_kind == \"relayed\" then \"relayed\" else \"direct \" + .path_remote end"; }
+path_is() { [[ "$(path_of "$1" "$2")" == $3 ]]; }
