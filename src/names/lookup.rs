@@ -181,10 +181,14 @@ mod tests {
         address
     }
 
-    fn lookup(host: &str, servers: &[SocketAddr]) -> Result<Vec<Ipv4Addr>, LookupError> {
+    fn hosts() -> tempfile::NamedTempFile {
         let hosts = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(hosts.path(), "192.0.2.7 near Near.example # 192.0.2.8 far\n::1 near\n").unwrap();
-        lookup_in(host, hosts.path(), servers, 7)
+        hosts
+    }
+
+    fn lookup(host: &str, servers: &[SocketAddr]) -> Result<Vec<Ipv4Addr>, LookupError> {
+        lookup_in(host, hosts().path(), servers, 7)
     }
 
     #[test]

@@ -269,7 +269,9 @@ pub(super) fn reverse(prefix: Ipv6Net) -> Result<Name<Vec<u8>>, ZoneError> {
     if prefix.prefix_len() != 48 || prefix.trunc() != prefix {
         return Err(wrong);
     }
-    let Ok(whole) = Name::<Vec<u8>>::reverse_from_addr(prefix.network().into()) else { return Err(wrong) };
+    let whole = Name::<Vec<u8>>::reverse_from_addr(prefix.network().into());
+    let Ok(mut whole) = whole else { return Err(wrong) };
+    whole.make_canonical();
     let labels = NIBBLES - usize::from(prefix.prefix_len()) / 4;
     whole.iter_suffixes().nth(labels).map(|suffix| suffix.to_vec()).ok_or(wrong)
 }
