@@ -62,7 +62,7 @@ impl Sa {
         route: &dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>,
     ) {
         // Home does not move: only our own end of the way there does. Direct paths are path control's to find again.
-        if let Some(mut home) = self.peer.relayed.or(self.path.relay.map(|_| self.path)) {
+        if let Some(mut home) = self.peer.relayed.or_else(|| self.path.relay.map(|_| self.path)) {
             if let Some(source) = route(*home.remote.ip()) {
                 home.local.set_ip(source);
                 self.take_path(ctx, now, home);

@@ -24,6 +24,7 @@ mod message;
 mod mobike;
 mod nat;
 mod proposal;
+mod receive;
 mod rekey;
 mod rivals;
 mod sa;
