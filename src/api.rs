@@ -45,6 +45,9 @@ pub struct EntityStatus {
     /// The certificate of its home.
     #[serde(default)]
     pub certificate: Option<CertificateStatus>,
+    /// The only user who may use the address; `None`: everybody on the machine.
+    #[serde(default)]
+    pub uid: Option<u32>,
 }
 
 /// A certificate of ours. Times are seconds since 1970.

@@ -11,7 +11,7 @@ use super::client::{NO_BODY, ask};
 use super::exit::{FAILURE, Failed};
 use super::output::write;
 use super::render::{age, bytes, table};
-use crate::api::{ChildStatus, IkeStatus, PeerStatus, Status};
+use crate::api::{ChildStatus, EntityStatus, IkeStatus, PeerStatus, Status};
 
 /// More often than this the daemon would be busy telling.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -55,12 +55,8 @@ fn render(status: &Status) -> String {
         status.port,
         status.pid
     );
-    let entities: Vec<[String; 3]> = status
-        .entities
-        .iter()
-        .map(|entity| [entity.name.clone(), entity.address.to_string(), entity.public_key.clone()])
-        .collect();
-    let _ = write!(out, "\n{}", table(&["ENTITY", "ADDRESS", "PUBLIC KEY"], &entities));
+    let entities: Vec<[String; 4]> = status.entities.iter().map(entity_row).collect();
+    let _ = write!(out, "\n{}", table(&["ENTITY", "ADDRESS", "USER", "PUBLIC KEY"], &entities));
     let peers: Vec<[String; 5]> = status.peers.iter().map(peer_row).collect();
     let _ = write!(out, "\n{}", table(&["PEER", "STATE", "SAS", "ADDRESS", "PATH"], &peers));
     for peer in &status.peers {
@@ -79,6 +75,11 @@ fn render(status: &Status) -> String {
         let _ = write!(out, "\n{}", table(&["DROPPED", "PACKETS"], &drops));
     }
     out
+}
+
+fn entity_row(entity: &EntityStatus) -> [String; 4] {
+    let user = entity.uid.map_or_else(|| "everybody".to_owned(), |uid| format!("uid {uid}"));
+    [entity.name.clone(), entity.address.to_string(), user, entity.public_key.clone()]
 }
 
 /// Two state columns: what the peer is to us, and what its SAs are doing.
@@ -148,7 +149,7 @@ fn write_child(out: &mut String, child: &ChildStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{EntityStatus, SaStatus};
+    use crate::api::SaStatus;
 
     #[test]
     fn a_status_shows_the_triple_and_why_something_failed() {
@@ -165,6 +166,7 @@ mod tests {
                 address: "2002:c633:6401:1::10".parse().unwrap(),
                 public_key: "KEY".to_owned(),
                 certificate: None,
+                uid: Some(1000),
             }],
             peers: vec![PeerStatus {
                 name: "you".to_owned(),
@@ -189,6 +191,7 @@ mod tests {
         for part in [
             "(2002:c633:6401:1::10, esp, 0x00001000)  7 packets, 2.0 KiB",
             "nobody home",
+            "uid 1000",
             "replayed",
             "64-bit",
         ] {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::config::Problems;
 use super::home::HomeError;
+use crate::io::firewall::FirewallError;
 use crate::io::netlink::NetlinkError;
 use crate::io::tun::OpenError;
 use crate::io::udp::BindError;
@@ -46,6 +47,12 @@ pub enum Error {
     /// Addresses, routes, rules.
     #[error("the machine's network cannot be set up: {0}")]
     Netlink(#[from] NetlinkError),
+    /// The table that holds users apart cannot be removed.
+    #[error("a table of packet filters is left ('nft delete table ip6 domicile' removes it): {0}")]
+    Firewall(FirewallError),
+    /// Users cannot be held apart.
+    #[error("an [[entity]] with uid or user needs what this machine cannot do: {0}")]
+    Owners(String),
     /// A worker ended by itself.
     #[error("the data plane stopped ({worker}): {reason}")]
     Worker {
@@ -77,6 +84,8 @@ impl Error {
             | Self::Bind(_)
             | Self::Tun(_)
             | Self::Netlink(_)
+            | Self::Firewall(_)
+            | Self::Owners(_)
             | Self::Trust(_)
             | Self::Worker { .. }
             | Self::System(_) => 1,

@@ -124,9 +124,11 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     }
     let membership = Membership::new(home.clone(), Arc::clone(&trust), now);
     let mut desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary(), home);
+    desk.owners = edge.owners.clone();
     desk.sequences = sequences;
     for entity in &desk.config.entities {
-        tracing::info!("{} is {} on {}", entity.name, entity.address, desk.config.interface);
+        let whose = entity.uid.map_or_else(String::new, |uid| format!(", for uid {uid} alone"));
+        tracing::info!("{} is {} on {}{whose}", entity.name, entity.address, desk.config.interface);
     }
     tracing::info!(peers = desk.config.peers.len(), port = desk.config.port, "up");
     ready();

@@ -15,7 +15,9 @@ use crate::dataplane::relay::Relay;
 use crate::dataplane::tables::Reader;
 use crate::dataplane::worker::{self, Workers};
 use crate::ike::Transmit;
+use crate::io::firewall;
 use crate::io::netlink::{Machine, Plan};
+use crate::io::owners::Owners;
 use crate::io::sys::{self, StopEvent};
 use crate::io::tun::{Tun, TunWriter};
 use crate::io::udp::Udp;
@@ -28,6 +30,10 @@ pub(super) struct Edge {
     tun: TunWriter,
     udp: Udp,
     ike: Option<Udp>,
+    /// The table is there.
+    filtered: bool,
+    /// What holds users apart where they receive, if addresses have users.
+    pub(super) owners: Option<Arc<Owners>>,
 }
 
 /// What to set up for a configuration.
@@ -36,6 +42,7 @@ pub(super) fn plan(config: &Config) -> Plan {
         interface: config.interface.clone(),
         mtu: config.mtu,
         addresses: config.entities.iter().map(|entity| entity.address).collect(),
+        owners: config.owners(),
         routed: config.routed(),
         bypassed: config.bypassed(),
     }
@@ -50,6 +57,28 @@ pub fn may_administer() -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Permission)
+}
+
+/// Refuses what nobody may send or receive under an address that is not theirs. Whether that could be done.
+fn filter(plan: &Plan) -> Result<bool, Error> {
+    match firewall::install(plan) {
+        Ok(()) => Ok(true),
+        Err(error) if plan.owners.is_empty() => {
+            tracing::warn!(
+                "datagrams in clear under a peer's address are not refused on other interfaces, because {error}"
+            );
+            Ok(false)
+        }
+        Err(error) => Err(Error::Owners(error.to_string())),
+    }
+}
+
+fn hold_apart(plan: &Plan) -> Result<Option<Arc<Owners>>, Error> {
+    if plan.owners.is_empty() {
+        return Ok(None);
+    }
+    let owners = Owners::hold_apart(&plan.owners).map_err(|error| Error::Owners(error.to_string()))?;
+    Ok(Some(Arc::new(owners)))
 }
 
 impl Edge {
@@ -67,14 +96,26 @@ impl Edge {
             port => Some(Udp::bind(Ipv4Addr::UNSPECIFIED, port)?),
         };
         let mut netlink = Machine::open()?;
+        let plan = plan(config);
+        // Before there is any address to misuse; the table of an earlier run is replaced without a gap.
+        let owners = hold_apart(&plan)?;
+        let filtered = filter(&plan)?;
         netlink.sweep().await?;
-        let tun = Tun::open(&config.interface)?;
-        if let Err(error) = netlink.set_up(&plan(config)).await {
-            // Half a set-up is taken down again; the first error is the one worth telling.
-            drop(tun);
-            let _ = netlink.sweep().await;
-            return Err(error.into());
-        }
+        let set_up = match Tun::open(&config.interface) {
+            Ok(tun) => netlink.set_up(&plan).await.map(|()| tun).map_err(Error::from),
+            Err(error) => Err(error.into()),
+        };
+        let tun = match set_up {
+            Ok(tun) => tun,
+            Err(error) => {
+                // Half a set-up is taken down again; the first error is the one worth telling.
+                let _ = netlink.sweep().await;
+                if filtered {
+                    let _ = firewall::remove();
+                }
+                return Err(error);
+            }
+        };
         let stop = StopEvent::new()?;
         let edges = worker::Edges {
             tun_read: tun.reader(stop.clone()),
@@ -85,7 +126,7 @@ impl Edge {
             relay,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
-        Ok((Self { netlink, workers, tun: tun.writer(), udp, ike }, events))
+        Ok((Self { netlink, workers, tun: tun.writer(), udp, ike, filtered, owners }, events))
     }
 
     /// Sends an IKE message: bare from port 500, behind the marker from ours (RFC 3948 §2.2).
@@ -120,10 +161,14 @@ impl Edge {
         self.netlink.ipv4_addresses().await.unwrap_or_default()
     }
 
-    /// Takes everything down: threads, device, routes and rules.
+    /// Takes everything down: threads, device, routes and rules, and last the table.
     pub(super) async fn close(self) -> Result<(), Error> {
         self.workers.stop();
         drop(self.tun);
-        Ok(self.netlink.sweep().await?)
+        self.netlink.sweep().await?;
+        if self.filtered {
+            firewall::remove().map_err(Error::Firewall)?;
+        }
+        Ok(())
     }
 }

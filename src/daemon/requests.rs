@@ -18,6 +18,7 @@ use crate::api::{
 };
 use crate::dataplane::counters::Summary;
 use crate::home::verbs::Effect;
+use crate::io::owners::Owners;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
 use crate::policy::spd::Action;
@@ -49,6 +50,8 @@ pub(super) struct Desk {
     pub(super) home: Option<SharedHome>,
     /// What changes in the registry mean for whoever is connected: for the event loop.
     pub(super) effects: Vec<Effect>,
+    /// What holds users apart where they receive, if addresses have users.
+    pub(super) owners: Option<Arc<Owners>>,
     waiting: Vec<Waiting>,
     /// Who asked to end, and gets its answer when everything is taken down.
     pub(super) down: Vec<oneshot::Sender<Reply>>,
@@ -91,6 +94,7 @@ impl Desk {
             home,
             effects: Vec::new(),
             sequences: BTreeMap::new(),
+            owners: None,
             waiting: Vec::new(),
             down: Vec::new(),
         }
@@ -259,11 +263,16 @@ impl Desk {
         for (reason, count) in node.drops() {
             *drops.entry(reason).or_default() += count;
         }
+        if let Some(refused) = self.owners.as_ref().map(|owners| owners.refused()).filter(|count| *count > 0)
+        {
+            drops.insert("other_user".to_owned(), refused);
+        }
         let certificates = self.trust.own_certificates();
         let entities = self.config.entities.iter().map(|entity| EntityStatus {
             name: entity.name.clone(),
             address: entity.address,
             public_key: entity.key.public().to_string(),
+            uid: entity.uid,
             certificate: certificates
                 .iter()
                 .find(|own| own.leaf.address == entity.address)

@@ -1,10 +1,13 @@
 //! The edge of the program: TUN device, UDP sockets, the machine's routes. The only module with `unsafe`, and it
 //! stays in `sys` and `mmsg`.
 
+pub mod firewall;
 pub mod netlink;
+pub mod owners;
 pub mod route;
 pub mod sys;
 pub mod tun;
 pub mod udp;
 
+mod bpf;
 mod mmsg;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! rule 4490  from LOCAL to REMOTE lookup main     each BYPASS policy
+//! rule 4492  iif lo uidrange U-U lookup T         what a user says whose address is their own: table T is for them
 //! rule 4495  iif TUN lookup 4501                  our addresses, for what comes out of the tunnel …
 //! rule 4496  iif lo  lookup 4501                  … and for what this machine says to itself, but for nobody else:
 //!                                                 a packet to a permanent address that arrives in clear on another
@@ -11,7 +12,8 @@
 //! rule 4500  lookup 4500                          the tunnel
 //! table 4500 PREFIX dev TUN src ENTITY metric 1024
 //!            unreachable PREFIX metric 4294967294 fail closed: stays when the TUN goes
-//! table 4501 local ADDRESS dev lo
+//! table 4501 local ADDRESS dev TUN                goes with the TUN: after a crash the address answers nobody
+//! table T    the same PREFIXes and ADDRESSes, all with src = the user's own address
 //! ```
 
 mod claim;
@@ -24,7 +26,7 @@ use ipnet::Ipv6Net;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RuleUidRange};
 use rtnetlink::{
     AddressMessageBuilder, Handle, IpVersion, LinkUnspec, MulticastGroup, RouteMessageBuilder,
     new_connection, new_multicast_connection,
@@ -37,7 +39,10 @@ pub const PROTOCOL: u8 = 208;
 pub const TUNNEL_TABLE: u32 = 4500;
 /// Our own addresses.
 pub const LOCAL_TABLE: u32 = 4501;
+/// Routes of the first user with an address of their own; the next one has the next table.
+pub const OWNER_TABLES: u32 = 450_000;
 const BYPASS_PRIORITY: u32 = 4490;
+const OWNER_PRIORITY: u32 = 4492;
 const LOCAL_PRIORITY: u32 = 4495;
 const TUNNEL_PRIORITY: u32 = 4500;
 const TUNNEL_METRIC: u32 = 1024;
@@ -59,12 +64,26 @@ pub struct Plan {
     pub interface: String,
     /// Its MTU.
     pub mtu: u16,
-    /// Permanent addresses of this machine; the first one is the preferred source.
+    /// Permanent addresses of this machine; the first one that belongs to everybody is the preferred source.
     pub addresses: Vec<Ipv6Addr>,
+    /// Those of them that belong to one user, and the uid: each uid stands here once.
+    pub owners: Vec<(Ipv6Addr, u32)>,
     /// Prefixes that lead into the tunnel.
     pub routed: Vec<Ipv6Net>,
     /// Local and remote prefix of what is left alone.
     pub bypassed: Vec<(Ipv6Net, Ipv6Net)>,
+}
+
+impl Plan {
+    /// Where a socket that asks for no address speaks from, unless its user has an address of their own.
+    fn preferred_source(&self) -> Option<Ipv6Addr> {
+        let shared = self.addresses.iter().find(|address| self.owner(**address).is_none());
+        shared.or(self.addresses.first()).copied()
+    }
+
+    fn owner(&self, address: Ipv6Addr) -> Option<u32> {
+        self.owners.iter().find(|(owned, _)| *owned == address).map(|(_, uid)| *uid)
+    }
 }
 
 /// The machine, through one netlink socket of the current network namespace.
@@ -140,18 +159,38 @@ impl Machine {
         self.add_rule(rule(LOCAL_PRIORITY, LOCAL_TABLE, Some(&plan.interface), None)).await?;
         self.add_rule(rule(LOCAL_PRIORITY + 1, LOCAL_TABLE, Some("lo"), None)).await?;
         self.add_rule(rule(TUNNEL_PRIORITY, TUNNEL_TABLE, None, None)).await?;
+        self.raise_loopback().await?;
         let index = self.raise(plan).await?;
         for address in &plan.addresses {
             self.add_address(index, *address).await?;
         }
+        let source = plan.preferred_source();
+        for address in &plan.addresses {
+            // Whoever talks to another user's address talks from their own or from the one for everybody: left to itself
+            // the kernel would take the destination (RFC 6724 §5 rule 1), which is not theirs.
+            let source = source.filter(|_| plan.owner(*address).is_some());
+            self.add_local(index, *address, LOCAL_TABLE, source).await?;
+            told(
+                || format!("taking {address} off other interfaces"),
+                claim::take_off(&self.handle, index, *address).await,
+            )?;
+        }
         let guard = claim::guard(self.handle.clone(), plan.addresses.clone());
         self.guard = Some(told(|| "watching IPv6 routes".to_owned(), guard)?);
         for prefix in &plan.routed {
-            let mut route = route(*prefix, TUNNEL_TABLE).output_interface(index).priority(TUNNEL_METRIC);
-            if let Some(source) = plan.addresses.first() {
-                route = route.pref_source(*source);
+            self.add_tunnel(plan, index, *prefix, TUNNEL_TABLE, source).await?;
+        }
+        // Root may own an address, the home agent's; unless it asks for that one it speaks from everybody's.
+        for ((address, uid), table) in plan.owners.iter().filter(|(_, uid)| *uid != 0).zip(OWNER_TABLES..) {
+            for prefix in &plan.routed {
+                self.add_tunnel(plan, index, *prefix, table, Some(*address)).await?;
             }
-            self.add_route(&format!("route {prefix} dev {}", plan.interface), route.build()).await?;
+            for local in &plan.addresses {
+                self.add_local(index, *local, table, Some(*address)).await?;
+            }
+            let mut rule = rule(OWNER_PRIORITY, table, Some("lo"), None);
+            rule.attributes.push(RuleAttribute::UidRange(RuleUidRange { start: *uid, end: *uid }));
+            self.add_rule(rule).await?;
         }
         Ok(())
     }
@@ -187,15 +226,7 @@ impl Machine {
         request.message_mut().header.flags = AddressHeaderFlags::Nodad;
         request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         told(|| format!("adding {address}"), request.execute().await)?;
-        // The kernel's own local route answers on every interface; ours only for the tunnel and for ourselves.
-        let ours = route(Ipv6Net::from(address), LOCAL_TABLE)
-            .kind(RouteType::Local)
-            .output_interface(self.loopback().await?);
-        self.add_route(&format!("local route for {address}"), ours.build()).await?;
-        told(
-            || format!("taking {address} off other interfaces"),
-            claim::take_off(&self.handle, index, address).await,
-        )
+        Ok(())
     }
 
     /// IPv4 addresses of the machine with a scope beyond one link, in the kernel's order.
@@ -210,13 +241,43 @@ impl Machine {
         Ok(v4.collect())
     }
 
-    async fn loopback(&self) -> Result<u32, NetlinkError> {
+    /// A route of ours for one of our addresses: the kernel's own answers on every interface.
+    async fn add_local(
+        &self,
+        index: u32,
+        address: Ipv6Addr,
+        table: u32,
+        source: Option<Ipv6Addr>,
+    ) -> Result<(), NetlinkError> {
+        let mut local = route(Ipv6Net::from(address), table).kind(RouteType::Local).output_interface(index);
+        if let Some(source) = source {
+            local = local.pref_source(source);
+        }
+        self.add_route(&format!("local route for {address}"), local.build()).await
+    }
+
+    async fn add_tunnel(
+        &self,
+        plan: &Plan,
+        index: u32,
+        prefix: Ipv6Net,
+        table: u32,
+        source: Option<Ipv6Addr>,
+    ) -> Result<(), NetlinkError> {
+        let mut tunnel = route(prefix, table).output_interface(index).priority(TUNNEL_METRIC);
+        if let Some(source) = source {
+            tunnel = tunnel.pref_source(source);
+        }
+        self.add_route(&format!("route {prefix} dev {}", plan.interface), tunnel.build()).await
+    }
+
+    /// What a machine says to its own addresses goes by way of lo, also when the route names the TUN.
+    async fn raise_loopback(&self) -> Result<(), NetlinkError> {
         let mut links = self.handle.link().get().match_name("lo".to_owned()).execute();
         let link = told(|| "finding lo".to_owned(), links.try_next().await)?;
         let index = link.map_or(1, |link| link.header.index);
         let up = LinkUnspec::new_with_index(index).up().build();
-        told(|| "bringing lo up".to_owned(), self.handle.link().set(up).execute().await)?;
-        Ok(index)
+        told(|| "bringing lo up".to_owned(), self.handle.link().set(up).execute().await)
     }
 
     async fn add_route(&self, what: &str, route: RouteMessage) -> Result<(), NetlinkError> {

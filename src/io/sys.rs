@@ -154,11 +154,52 @@ pub fn umask(mask: libc::mode_t) -> libc::mode_t {
     unsafe { libc::umask(mask) }
 }
 
+/// The user that this process runs as.
+pub fn own_uid() -> libc::uid_t {
+    // SAFETY: geteuid(2) cannot fail and touches no memory of ours.
+    unsafe { libc::geteuid() }
+}
+
+/// The number of a user account, wherever the system keeps its accounts (nsswitch.conf(5)); `None`: there is none.
+///
+/// # Errors
+/// The accounts cannot be read.
+pub fn uid_of(name: &str) -> io::Result<Option<libc::uid_t>> {
+    let Ok(name) = std::ffi::CString::new(name) else { return Ok(None) };
+    // An entry in a directory service can be long; beyond this it is not one of a person.
+    for size in [4096, 65_536, 1_048_576] {
+        // SAFETY: `passwd` is plain old data, for which all zeroes is valid.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        let mut buffer = vec![0; size];
+        // SAFETY: `name` is terminated, the buffer has the length that is told, and everything outlives the call.
+        let code = unsafe {
+            libc::getpwnam_r(name.as_ptr(), &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+        };
+        match code {
+            0 if found.is_null() => return Ok(None),
+            0 => return Ok(Some(entry.pw_uid)),
+            libc::ERANGE => {}
+            // What getpwnam(3) says systems answer for a name that does not exist.
+            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
+            code => return Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+    Err(io::ErrorKind::FileTooLarge.into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    #[test]
+    fn accounts_have_numbers() {
+        assert_eq!(uid_of("root").unwrap(), Some(0));
+        assert_eq!(uid_of("no such user").unwrap(), None);
+        assert_eq!(uid_of("a\0b").unwrap(), None);
+    }
 
     #[test]
     fn stop_wakes_every_waiter_at_once() {

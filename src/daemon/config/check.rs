@@ -39,6 +39,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         names: HashMap::new(),
         addresses: HashMap::new(),
         own_keys: HashMap::new(),
+        owners: HashMap::new(),
     };
     let homes = checker.homes(&file);
     let roots = checker.roots(&file.trust);
@@ -99,6 +100,8 @@ pub(super) struct Checker<'a> {
     pub(super) addresses: HashMap<Ipv6Addr, String>,
     /// Public keys of the entities, and whose.
     own_keys: HashMap<[u8; 32], String>,
+    /// Users with an address of their own, and which entity it is.
+    pub(super) owners: HashMap<u32, String>,
 }
 
 impl Checker<'_> {
@@ -161,7 +164,15 @@ impl Checker<'_> {
         let certificate = self.certificate(entity.certificate.as_ref(), address, public);
         let certificate_file =
             entity.certificate.as_ref().map(|file| super::beside(self.path, file.get_ref()));
-        Some(Entity { name: owner.to_owned(), address: address?, key: key?, certificate, certificate_file })
+        let uid = self.owner(entity, owner);
+        Some(Entity {
+            name: owner.to_owned(),
+            address: address?,
+            key: key?,
+            certificate,
+            certificate_file,
+            uid,
+        })
     }
 
     fn peer(&mut self, peer: &Spanned<file::Peer>, homes: &Homes, roots: &[Root]) -> Option<PeerEntry> {

@@ -37,6 +37,8 @@ pub(super) struct Entity {
     pub(super) address: Option<Spanned<String>>,
     pub(super) key_file: Option<Spanned<String>>,
     pub(super) certificate: Option<Spanned<String>>,
+    pub(super) uid: Option<Spanned<u32>>,
+    pub(super) user: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

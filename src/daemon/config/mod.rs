@@ -6,6 +6,7 @@ mod check;
 pub mod edit;
 mod file;
 mod lifetimes;
+mod owner;
 mod problem;
 mod read;
 #[cfg(test)]
@@ -57,6 +58,8 @@ pub struct Entity {
     pub certificate: Option<Vec<u8>>,
     /// Where that is kept.
     pub certificate_file: Option<PathBuf>,
+    /// The only user who may use the address; `None`: everybody on the machine.
+    pub uid: Option<u32>,
 }
 
 /// A peer.
@@ -209,6 +212,11 @@ impl Config {
             .map(|policy| policy.remote)
             .filter(|remote| remote.prefix_len() > 0);
         Ipv6Net::aggregate(&remotes.collect())
+    }
+
+    /// The addresses that belong to one user each.
+    pub fn owners(&self) -> Vec<(Ipv6Addr, u32)> {
+        self.entities.iter().filter_map(|entity| Some((entity.address, entity.uid?))).collect()
     }
 
     /// Local and remote prefix of every BYPASS policy that something more general would otherwise take in.

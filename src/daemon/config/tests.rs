@@ -472,3 +472,28 @@ mod certificates {
         assert!(told.contains("peer \"you\" needs a public_key") && told.contains("[[trust]]"), "{told}");
     }
 }
+
+#[test]
+fn an_address_belongs_to_one_user() {
+    let place = Place::new();
+    assert_eq!(place.check(ENTITY).unwrap().owners(), []);
+    let config = place.check(&format!("{ENTITY}uid = 1000")).unwrap();
+    assert_eq!(config.owners(), [("2002:808:808:1::10".parse().unwrap(), 1000)]);
+    let second = "[[entity]]\nname = \"other\"\naddress = \"2002:808:808:1::11\"\nkey_file = \"me.key\"\n";
+    let config = place.check(&format!("{ENTITY}uid = 1000\n{second}uid = 1001")).unwrap();
+    assert_eq!(config.owners().len(), 2);
+    let cases = [
+        (format!("{ENTITY}uid = 0"), ":6:7: root cannot own an address"),
+        (format!("{ENTITY}user = \"root\""), ":6:8: root cannot own an address"),
+        (format!("{ENTITY}uid = 4294967295"), "is nobody's number"),
+        (format!("{ENTITY}uid = -1"), ":6:7: uid cannot be integer `-1`"),
+        (format!("{ENTITY}user = \"no such user\""), ":6:8: this machine has no user \"no such user\""),
+        (format!("{ENTITY}uid = 1000\nuser = \"root\""), ":7:8: an entity has either uid or user"),
+        (format!("{ENTITY}uid = 1000\n{second}uid = 1000"), ":11:7: uid 1000 owns \"me\" already"),
+    ];
+    for (text, expected) in cases {
+        let said = place.check(&text).unwrap_err();
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -14,6 +14,7 @@ use crate::home::code::LookupId;
 use crate::home::entity::{Binding, By, Grant};
 use crate::home::talk::{Ask, Der, Membership, Tell};
 use crate::home::verbs::Effect;
+use crate::io::sys;
 use crate::mobility::{Change, Row};
 use crate::node;
 use crate::policy::pad::Invitations;
@@ -78,6 +79,8 @@ pub fn complete(config: &mut Config, home: &SharedHome) -> Result<(), HomeError>
         key,
         certificate,
         certificate_file: None,
+        // Where users are held apart, nobody but the daemon answers for the home.
+        uid: (!config.owners().is_empty()).then(sys::own_uid),
     });
     if config.roots.iter().all(|root| root.prefix() != info.prefix) {
         config.roots.push(desk.authority.root().clone());
