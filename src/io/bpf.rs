@@ -275,6 +275,28 @@ pub(super) fn attach(program: &OwnedFd, group: BorrowedFd<'_>, attachment: u32) 
     open(LINK_CREATE, &mut link)
 }
 
+/// The top of the hierarchy of control groups, where it is not mounted anywhere (`ip netns exec` hides it): through a
+/// mount of our own that has no place in the file system. Needs CAP_SYS_ADMIN.
+pub(super) fn mount_groups() -> io::Result<OwnedFd> {
+    const FSCONFIG_CMD_CREATE: libc::c_int = 6;
+    // Descriptors are small numbers.
+    let owned = |result: libc::c_long| -> io::Result<OwnedFd> {
+        let fd = super::sys::check(result as libc::c_int)?;
+        // SAFETY: the kernel just returned `fd`, and it belongs to nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    // SAFETY: the name is terminated; fsopen takes flags beside it: FSOPEN_CLOEXEC.
+    let system = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), 1) })?;
+    let (none, zero) = (std::ptr::null::<libc::c_char>(), 0 as libc::c_int);
+    // SAFETY: this command of fsconfig takes no key and no value.
+    let created = unsafe {
+        libc::syscall(libc::SYS_fsconfig, system.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, zero)
+    };
+    super::sys::check(created as libc::c_int)?;
+    // SAFETY: fsmount takes a descriptor, flags (FSMOUNT_CLOEXEC) and attributes; no pointer.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, system.as_raw_fd(), 1, zero) })
+}
+
 /// The number of this network namespace, which programs can ask for too (SO_NETNS_COOKIE, Linux 5.14).
 pub(super) fn namespace_cookie() -> io::Result<u64> {
     const SO_NETNS_COOKIE: libc::c_int = 71;

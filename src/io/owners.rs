@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use super::bpf::{
     If, Instruction, Map, Program, Value, add, attach, call, copy, copy32, count64, load, load32,
-    namespace_cookie, set, set_map, set64, store32,
+    mount_groups, namespace_cookie, set, set_map, set64, store32,
 };
 
 /// `enum bpf_prog_type` and `enum bpf_attach_type`.
@@ -49,18 +49,10 @@ const COUNT: i16 = 8;
 
 /// Why users cannot be held apart where they receive.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnersError {
-    /// No version 2 hierarchy.
-    #[error("no cgroup2 file system is mounted: mount one, as systemd does at /sys/fs/cgroup")]
-    NoGroups,
-    /// Anything else.
-    #[error("{what}: {error} (Linux 5.14 with CONFIG_CGROUP_BPF, CAP_BPF and CAP_NET_ADMIN are needed)")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// What the kernel said.
-        error: io::Error,
-    },
+#[error("{what}: {error} (Linux 5.14 with CONFIG_CGROUP_BPF, cgroup2, CAP_BPF and CAP_NET_ADMIN are needed)")]
+pub struct OwnersError {
+    what: &'static str,
+    error: io::Error,
 }
 
 /// Holds users apart for as long as it lives.
@@ -76,9 +68,8 @@ impl Owners {
     /// # Errors
     /// Nothing was changed.
     pub fn hold_apart(owners: &[(Ipv6Addr, u32)]) -> Result<Self, OwnersError> {
-        let told = |what| move |error| OwnersError::System { what, error };
-        let group = group().map_err(told("reading /proc/self/mountinfo"))?.ok_or(OwnersError::NoGroups)?;
-        let group = File::open(group).map_err(told("opening the control group of everybody"))?;
+        let told = |what| move |error| OwnersError { what, error };
+        let group = group().map_err(told("opening the control group of everybody"))?;
         let cookie = namespace_cookie().map_err(told("asking for this network namespace"))?;
         let map = map(owners).map_err(told("making a BPF map"))?;
         let load_receive =
@@ -114,8 +105,11 @@ fn map(owners: &[(Ipv6Addr, u32)]) -> io::Result<Map> {
 }
 
 /// The group at the top, of which every process is a member.
-fn group() -> io::Result<Option<PathBuf>> {
-    Ok(top_group(&std::fs::read_to_string("/proc/self/mountinfo")?))
+fn group() -> io::Result<OwnedFd> {
+    match top_group(&std::fs::read_to_string("/proc/self/mountinfo")?) {
+        Some(path) => Ok(File::open(path)?.into()),
+        None => mount_groups(),
+    }
 }
 
 /// Fields of proc_pid_mountinfo(5): number, parent, device, root, mount point, …, "-", type.

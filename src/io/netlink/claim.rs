@@ -14,7 +14,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 
-use super::{LOCAL, LOCAL_TABLE, lenient};
+use super::{LOCAL, PROTOCOL, lenient};
 
 /// The work item runs within microseconds on an idle machine; this is for a busy one. What comes later still, the
 /// guard removes.
@@ -64,17 +64,12 @@ pub(super) fn guard(handle: Handle, addresses: Vec<Ipv6Addr>) -> io::Result<toki
     }))
 }
 
-/// Is it a local route for one of ours, outside the table that holds ours?
+/// Is it a local route for one of ours that is not our own?
 fn is_kernels(route: &RouteMessage, addresses: &[Ipv6Addr]) -> bool {
-    let table = route
-        .attributes
-        .iter()
-        .find_map(|attribute| if let RouteAttribute::Table(table) = attribute { Some(*table) } else { None });
     let ours = route.attributes.iter().any(|attribute| {
         matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(to)) if addresses.contains(to))
     });
-    ours && route.header.kind == RouteType::Local
-        && table.unwrap_or_else(|| route.header.table.into()) != LOCAL_TABLE
+    ours && route.header.kind == RouteType::Local && route.header.protocol != RouteProtocol::Other(PROTOCOL)
 }
 
 #[cfg(test)]
@@ -83,13 +78,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_local_route_for_our_own_address_in_another_table_is_taken_back() {
+    fn only_a_local_route_for_our_own_address_that_is_not_ours_is_taken_back() {
         let (ours, other): (Ipv6Addr, Ipv6Addr) =
             ("2002:c633:6401:1::a".parse().unwrap(), "fd00::1".parse().unwrap());
-        let local = |address: Ipv6Addr, table| route(address.into(), table).kind(RouteType::Local).build();
-        assert!(is_kernels(&local(ours, LOCAL), &[ours]));
-        assert!(!is_kernels(&local(ours, LOCAL_TABLE), &[ours]));
-        assert!(!is_kernels(&local(other, LOCAL), &[ours]));
-        assert!(!is_kernels(&route(ours.into(), LOCAL).build(), &[ours]));
+        let local = |address: Ipv6Addr, protocol| {
+            route(address.into(), LOCAL).kind(RouteType::Local).protocol(protocol).build()
+        };
+        let (kernel, own) = (RouteProtocol::Kernel, RouteProtocol::Other(PROTOCOL));
+        assert!(is_kernels(&local(ours, kernel), &[ours]));
+        assert!(!is_kernels(&local(ours, own), &[ours]));
+        assert!(!is_kernels(&local(other, kernel), &[ours]));
+        assert!(!is_kernels(&route(ours.into(), LOCAL).protocol(kernel).build(), &[ours]));
     }
 }
