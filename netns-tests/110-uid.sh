@@ -244,6 +244,16 @@ stop a
 if on a ip -6 rule | grep -E "proto 208|uidrange"; then fail "rules are left"; fi
 if on a ip -6 route show table all | grep "proto 208"; then fail "routes are left"; fi
 
+# The capabilities of the unit file are enough, where the control groups are mounted (which 'ip netns exec' hides).
+if grep -q " / /.* - cgroup2 " /proc/self/mountinfo; then
+    limited=$(sed -n 's/^CapabilityBoundingSet=//p' "$TESTS/../docs/domicile.service" | tr 'A-Z ' 'a-z,' | sed 's/cap_/+/g')
+    (exec nsenter "--net=/var/run/netns/${NS}a" setpriv "--bounding-set=-all,$limited" --no-new-privs "$DOMICILE" --config "$DIR/a.toml" up >>"$DIR/a.log" 2>&1) &
+    echo $! >"$DIR/a.pid"
+    until_true 50 "the daemon with few capabilities is up" dom a status --json
+    [ "$(asks $alice $B6 7000)" = $ALICE ] || fail "alice has no address with few capabilities"
+    stop a
+fi
+
 # Without nft there is no such promise, and so no such daemon.
 (exec unshare -m bash -c "mount --bind /dev/null \"\$(readlink -f \"\$(command -v nft)\")\" && exec ip netns exec ${NS}a $DOMICILE --config $DIR/a.toml up") >"$DIR/without" 2>&1 && fail "it starts without nft"
 grep -q "an \[\[entity\]\] with uid or user needs what this machine cannot do: nft cannot be run" "$DIR/without" || fail "without nft it says: $(cat "$DIR/without")"

@@ -1,5 +1,5 @@
-//! The edge of the program: TUN device, UDP sockets, the machine's routes. The only module with `unsafe`, and it
-//! stays in `sys` and `mmsg`.
+//! The edge of the program: TUN device, UDP sockets, the machine's routes and filters. The only module with `unsafe`,
+//! and it stays in `sys`, `mmsg` and `bpf`.
 
 pub mod firewall;
 pub mod netlink;
