@@ -67,9 +67,9 @@ fn run(text: &str) -> Result<(), FirewallError> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => FirewallError::Missing,
-            _ => FirewallError::Run(error),
+        .map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            if missing { FirewallError::Missing } else { FirewallError::Run(error) }
         })?;
     if let Some(mut input) = nft.stdin.take() {
         // Should it end before it read everything, its exit status says why.

@@ -78,7 +78,7 @@ impl Plan {
     /// Where a socket that asks for no address speaks from, unless its user has an address of their own.
     fn preferred_source(&self) -> Option<Ipv6Addr> {
         let shared = self.addresses.iter().find(|address| self.owner(**address).is_none());
-        shared.or(self.addresses.first()).copied()
+        shared.or_else(|| self.addresses.first()).copied()
     }
 
     fn owner(&self, address: Ipv6Addr) -> Option<u32> {
@@ -234,9 +234,8 @@ impl Machine {
         let all: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
         let all = told(|| "listing addresses".to_owned(), all)?;
         let global = all.into_iter().filter(|address| address.header.scope == AddressScope::Universe);
-        let v4 = global.flat_map(|address| address.attributes).filter_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(address),
-            _ => None,
+        let v4 = global.flat_map(|address| address.attributes).filter_map(|attribute| {
+            if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(address) } else { None }
         });
         Ok(v4.collect())
     }
