@@ -366,6 +366,7 @@ fn the_example_shows_the_defaults() {
     (default.entities, default.peers, default.spd) =
         (shown.entities.clone(), shown.peers.clone(), Arc::clone(&shown.spd));
     default.home_directory.clone_from(&shown.home_directory);
+    default.homes = shown.homes.clone();
     assert_eq!(format!("{shown:?}"), format!("{default:?}"));
 }
 
