@@ -15,6 +15,7 @@ use super::home::{self, HomeDesk, SharedHome};
 use super::keylog::KeyLog;
 use super::machine::Edge;
 use super::membership::Membership;
+use super::naming;
 use super::requests::Desk;
 use super::state::StateFile;
 use super::trust::{self, JumpWatch, unix};
@@ -150,7 +151,11 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         state,
     };
     daemon.moved().await;
+    let names = naming::start(&daemon.desk.config, daemon.desk.home.as_ref(), random()).await;
     let ended = daemon.turn().await;
+    if let Some(names) = names {
+        names.stop().await;
+    }
     let Daemon { edge, desk, .. } = daemon;
     let closed = edge.close().await;
     drop(socket);

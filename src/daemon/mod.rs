@@ -9,6 +9,7 @@ pub mod join;
 mod keylog;
 mod machine;
 mod membership;
+mod naming;
 mod requests;
 mod state;
 pub mod telemetry;

@@ -53,9 +53,19 @@ pub(super) struct Link {
     index: i32,
 }
 
+/// The bus is a file and reaches into every network namespace; link numbers are those of the machine's own.
+fn in_the_machines_namespace() -> bool {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    namespace("1").is_none_or(|first| namespace("self") == Some(first))
+}
+
 impl Link {
     /// `None`: systemd-resolved is not running, or there is no system bus.
     pub(super) async fn open(index: u32) -> Option<Self> {
+        if !in_the_machines_namespace() {
+            // Its links are others than ours: in a network namespace there is no resolved to be told.
+            return None;
+        }
         let connect = async {
             let bus = Builder::system().method_timeout(PATIENCE).build().await?;
             let dbus = "org.freedesktop.DBus";

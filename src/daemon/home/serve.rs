@@ -16,6 +16,7 @@ use crate::home::talk::{Ask, Der, Membership, Tell};
 use crate::home::verbs::Effect;
 use crate::io::sys;
 use crate::mobility::{Change, Row};
+use crate::names::{Table, Unavailable};
 use crate::node;
 use crate::policy::pad::Invitations;
 use crate::policy::spd::{Action, Policy, Services, Spd};
@@ -43,6 +44,16 @@ impl Invitations for SharedHome {
     fn psk(&self, lookup: Ipv6Addr) -> Option<Secret> {
         let id = LookupId::from_bytes(&lookup.octets())?;
         self.lock().registry.invitation_psk(now(), &id).ok()
+    }
+}
+
+impl Table for SharedHome {
+    fn address(&self, name: &str) -> Result<Option<Ipv6Addr>, Unavailable> {
+        self.lock().registry.address(name)
+    }
+
+    fn name(&self, address: Ipv6Addr) -> Result<Option<String>, Unavailable> {
+        self.lock().registry.name(address)
     }
 }
 
