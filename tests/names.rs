@@ -75,9 +75,7 @@ fn only_in_namespaces_of_its_own() {
     for address in [AGENT, WEB] {
         sh(&format!("ip address add {address}/128 dev {DEVICE} nodad"));
     }
-    sh(&format!(
-        "echo 'hosts: files dns' >/run/nsswitch.conf; mount --bind /run/nsswitch.conf /etc/nsswitch.conf"
-    ));
+    sh("echo 'hosts: files dns' >/run/nsswitch.conf; mount --bind /run/nsswitch.conf /etc/nsswitch.conf");
     sh(&format!("touch /run/resolv.conf; mount --bind /run/resolv.conf {RESOLV_CONF}"));
 }
 

@@ -385,6 +385,10 @@ impl Daemon {
 
     fn tell(&mut self, event: &Event) {
         let logged = match event {
+            // What names a code is not for the log.
+            Event::PeerUp { remote, .. } | Event::PeerDown { remote, .. } if self.holds_a_code(*remote) => {
+                Ok(())
+            }
             Event::PeerUp { local, remote } => {
                 tracing::info!(%local, "{remote} is up");
                 Ok(())
@@ -426,6 +430,14 @@ impl Daemon {
         if let Err(error) = logged {
             tracing::warn!(%error, "the key log cannot be written");
         }
+    }
+
+    /// Whoever is neither listed nor of a trusted home came with a code.
+    fn holds_a_code(&self, remote: std::net::Ipv6Addr) -> bool {
+        let config = &self.desk.config;
+        config.home_prefix.is_some()
+            && config.peers.iter().all(|peer| peer.address != remote)
+            && config.roots.iter().all(|root| !root.prefix().contains(&remote))
     }
 
     /// Says goodbye to every peer and waits a moment for the answers.

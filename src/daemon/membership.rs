@@ -119,7 +119,7 @@ impl Membership {
 
     /// A document arrived over an IKE SA.
     pub(super) fn hear(
-        &mut self,
+        &self,
         now: Instant,
         unix: u64,
         node: &mut Node,
@@ -133,7 +133,7 @@ impl Membership {
             let (tell, effects) = home.lock().hear(remote, document);
             match &tell {
                 Tell::Joined(member) => tracing::info!("{} joined as {}", member.name, member.address),
-                Tell::Refused { error } => tracing::warn!("{remote} asked and was refused: {error}"),
+                Tell::Refused { error } => tracing::warn!("a question was refused: {error}"),
                 Tell::Renewed { .. } | Tell::Done { .. } | Tell::Revoked { .. } => {}
             }
             node.tell(now, ike, tell.to_bytes());

@@ -15,7 +15,7 @@ use crate::wire::ip::NEXT_HEADER_IPV6;
 pub struct Inject {
     /// How.
     pub outbound: Outbound,
-    /// [`NEXT_HEADER_IPV6`](crate::wire::ip::NEXT_HEADER_IPV6), or a dummy packet's.
+    /// [`NEXT_HEADER_IPV6`], or a dummy packet's.
     pub next_header: u8,
     /// What.
     pub packet: Vec<u8>,

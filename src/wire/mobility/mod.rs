@@ -63,7 +63,7 @@ pub mod mh_type {
     pub const EXPERIMENTAL: u8 = 11;
 }
 
-/// True for a packet that [`parse`] is meant for.
+/// True for a packet that [`parse()`] is meant for.
 pub fn is_mobility(packet: &[u8]) -> bool {
     packet.len() >= HEADER_LEN && packet.get(6) == Some(&NEXT_HEADER_MOBILITY)
 }
