@@ -24,9 +24,7 @@ use crate::pki::{Root, pem};
 pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
     let path = &cli.config;
     let code = code(args)?;
-    let home = resolve(&args.host).map_err(|error| {
-        Failed::new(FAILURE, format!("{} cannot be found: {error}: name the home's IPv4 address", args.host))
-    })?;
+    let home = resolve(&args.host).map_err(|error| Failed::new(FAILURE, error.to_string()))?;
     let prefix = args.home.unwrap_or_else(|| home_prefix(*home.ip()));
     if args.home.is_none()
         && !args.allow_special

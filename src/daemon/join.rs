@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -217,13 +217,5 @@ fn check(membership: &Membership, agent: Ipv6Addr, key: &PrivateKey) -> Result<(
 
 /// Where a home answers: `HOST` or `HOST:PORT`, a name or an IPv4 address.
 pub fn resolve(host: &str) -> io::Result<SocketAddrV4> {
-    use std::net::ToSocketAddrs;
-    let with_port =
-        if host.contains(':') { host.to_owned() } else { format!("{host}:{}", crate::addr::home::PORT) };
-    let v4 = |address: SocketAddr| match (address.ip(), address.port()) {
-        (IpAddr::V4(ip), port) => Some(SocketAddrV4::new(ip, port)),
-        (IpAddr::V6(_), _) => None,
-    };
-    let found = with_port.to_socket_addrs()?.find_map(v4);
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no IPv4 address"))
+    super::lookup::endpoint(host, Some(crate::addr::home::PORT)).map_err(io::Error::other)
 }

@@ -7,6 +7,7 @@ mod event_loop;
 pub mod home;
 pub mod join;
 mod keylog;
+mod lookup;
 mod machine;
 mod membership;
 mod naming;

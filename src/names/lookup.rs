@@ -4,7 +4,7 @@
 //! systemd-resolved, which would ask it, and so a home's address would be looked up at that home.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// Not a host name.
-    #[error("\"{0}\" is neither an IPv4 address nor a host name: correct it")]
+    #[error("\"{0}\" is neither an IPv4 address nor the name of a host: write it like 198.51.100.2:4500")]
     Name(String),
     /// Nobody to ask.
     #[error(
@@ -51,6 +51,27 @@ pub enum LookupError {
 /// There is none, or nobody who knows it.
 pub fn lookup_ipv4(host: &str, resolvers: &Resolvers, id: u16) -> Result<Vec<Ipv4Addr>, LookupError> {
     lookup_in(host, Path::new(HOSTS), &resolvers.servers(&[]), id)
+}
+
+/// The same for `HOST:PORT`, or for `HOST` alone where there is a usual port.
+///
+/// # Errors
+/// The port is none, or the host has no address.
+pub fn lookup_endpoint(
+    text: &str,
+    usual_port: Option<u16>,
+    resolvers: &Resolvers,
+    id: u16,
+) -> Result<SocketAddrV4, LookupError> {
+    let wrong = || LookupError::Name(text.to_owned());
+    let (host, port) = match (text.rsplit_once(':'), usual_port) {
+        (Some((host, port)), _) => (host, port.parse().map_err(|_| wrong())?),
+        (None, Some(port)) => (text, port),
+        (None, None) => return Err(wrong()),
+    };
+    let found = lookup_ipv4(host, resolvers, id)?;
+    let address = found.first().ok_or_else(|| LookupError::NoAddress(host.to_owned()))?;
+    Ok(SocketAddrV4::new(*address, port))
 }
 
 fn lookup_in(
@@ -210,6 +231,18 @@ mod tests {
         assert!(matches!(lookup("a..b", &[nothing]), Err(LookupError::Name(_))));
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert!(matches!(lookup("home.example.org", &[closed]), Err(LookupError::Failed { .. })));
+    }
+
+    #[test]
+    fn an_endpoint_has_a_host_and_a_port() {
+        let nobody = Resolvers::new(Path::new("/dev/null"), Path::new("/dev/null"));
+        let endpoint =
+            |text: &str, usual| lookup_endpoint(text, usual, &nobody, 7).ok().map(|found| found.to_string());
+        assert_eq!(endpoint("192.0.2.1:4501", None).as_deref(), Some("192.0.2.1:4501"));
+        assert_eq!(endpoint("192.0.2.1", Some(4500)).as_deref(), Some("192.0.2.1:4500"));
+        for bad in ["192.0.2.1", "192.0.2.1:", "192.0.2.1:65536", ":4500", "::1", "nobody.invalid:4500", ""] {
+            assert_eq!(endpoint(bad, None), None, "{bad}");
+        }
     }
 
     proptest! {

@@ -53,7 +53,7 @@ mod serve_tests;
 #[cfg(test)]
 mod zone_tests;
 
-pub use lookup::{LookupError, lookup_ipv4};
+pub use lookup::{LookupError, lookup_endpoint, lookup_ipv4};
 pub use message::Transport;
 pub use resolv_conf::{RESOLV_CONF, Resolvers};
 pub use resolved::ResolvedError;

@@ -2,7 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
 use std::fmt::Display;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddrV4};
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::check::Checker;
 use crate::crypto::secret::Secret;
+use crate::daemon::lookup;
 
 /// Octets of a name.
 pub const MAX_NAME: usize = 63;
@@ -96,24 +97,11 @@ impl Checker<'_> {
     }
 
     pub(super) fn endpoint(&mut self, text: &Spanned<String>) -> Option<SocketAddrV4> {
-        let endpoint = text.get_ref().parse::<SocketAddrV4>().ok().or_else(|| {
-            text.get_ref().to_socket_addrs().ok().and_then(|mut found| {
-                found.find_map(|address| match address {
-                    SocketAddr::V4(address) => Some(address),
-                    SocketAddr::V6(_) => None,
-                })
-            })
-        });
-        let Some(endpoint) = endpoint else {
-            self.problems.at(
-                text.span(),
-                format!(
-                    "\"{}\" is not IP:PORT and no host of that name has an IPv4 address: write it like 198.51.100.2:4500",
-                    text.get_ref()
-                ),
-            );
-            return None;
+        let found = match text.get_ref().parse() {
+            Ok(endpoint) => Ok(endpoint),
+            Err(_) => lookup::endpoint(text.get_ref(), None),
         };
+        let endpoint = found.map_err(|error| self.problems.at(text.span(), error.to_string())).ok()?;
         if let Some(problem) = endpoint_problem(endpoint) {
             self.problems.at(text.span(), problem);
             return None;
