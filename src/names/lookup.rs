@@ -24,8 +24,11 @@ const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// Not a host name.
-    #[error("\"{0}\" is neither an IPv4 address nor the name of a host: write it like 198.51.100.2:4500")]
+    #[error("\"{0}\" is neither an IPv4 address nor the name of a host: correct it")]
     Name(String),
+    /// No port, or not one.
+    #[error("\"{0}\" is not IP:PORT or HOST:PORT: write it like 198.51.100.2:4500")]
+    Endpoint(String),
     /// Nobody to ask.
     #[error(
         "{RESOLV_CONF} names no resolver that could tell the address of {0}: add a nameserver line, or use an IPv4 address"
@@ -63,7 +66,7 @@ pub fn lookup_endpoint(
     resolvers: &Resolvers,
     id: u16,
 ) -> Result<SocketAddrV4, LookupError> {
-    let wrong = || LookupError::Name(text.to_owned());
+    let wrong = || LookupError::Endpoint(text.to_owned());
     let (host, port) = match (text.rsplit_once(':'), usual_port) {
         (Some((host, port)), _) => (host, port.parse().map_err(|_| wrong())?),
         (None, Some(port)) => (text, port),
