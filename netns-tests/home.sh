@@ -28,3 +28,28 @@ registered() { until_true 100 "$1 is registered" grep -q "is registered with its
 entity_of() { grep -m1 '^address' "$DIR/$1.toml" | cut -d'"' -f2; }
 path_of() { status "$1" ".peers[] | select(.address == \"$2\") | .ike[0] | if .path_kind == \"relayed\" then \"relayed\" else \"direct \" + .path_remote end"; }
 path_is() { [[ "$(path_of "$1" "$2")" == $3 ]]; }
+
+# direct_to A B PATTERN: B's path from A becomes direct to that pattern while A pings it.
+direct_to() {
+    local to; to=$(entity_of "$2")
+    reaches "$1" "$to" 5 || reaches "$1" "$to" 5 || fail "$1 does not reach $2 at first"
+    until_true 150 "the path of $1 to $2 is direct to $3 (it is '$(path_of "$1" "$to")')" path_is "$1" "$to" "direct $3"
+}
+# stream FROM TO FILE SECONDS: a packet each 50 ms, in the background, until end_stream.
+stream() {
+    (exec ip netns exec "$NS$1" ping -6 -n -D -O -i 0.05 -w "$4" "$(entity_of "$2")" >"$DIR/$3" 2>&1) &
+    echo $! >"$DIR/$3.pid"
+}
+end_stream() { kill -INT "$(cat "$DIR/$1.pid")" 2>/dev/null || true; wait "$(cat "$DIR/$1.pid")" 2>/dev/null || true; }
+# lost_and_gap FILE: packets without an answer, and the longest time without an answer in milliseconds.
+lost_and_gap() {
+    awk -F'[][ =]' '/bytes from/ { at = $2 * 1000; for (i = 1; i < NF; i++) if ($i == "icmp_seq") seq = $(i + 1)
+            if (n && at - last > gap) gap = at - last; last = at; n++; if (seq > top) top = seq }
+        END { if (!n) print "all", 999999; else printf "%d %d\n", top - n, gap }' "$DIR/$1"
+}
+# gap_below FILE MILLISECONDS WHAT
+gap_below() {
+    local lost gap; read -r lost gap < <(lost_and_gap "$1")
+    say "$3: $lost packets of 20 a second lost, longest silence $gap ms"
+    [ "$gap" -le "$2" ] || fail "$3: silence of $gap ms is more than $2"
+}
