@@ -11,7 +11,7 @@ use super::client::{NO_BODY, ask};
 use super::exit::{FAILURE, Failed};
 use super::output::write;
 use super::render::{age, bytes, table};
-use crate::api::{ChildStatus, EntityStatus, IkeStatus, PeerStatus, Status};
+use crate::api::{CertificateStatus, ChildStatus, EntityStatus, IkeStatus, PeerStatus, Status};
 
 /// More often than this the daemon would be busy telling.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -57,6 +57,11 @@ fn render(status: &Status) -> String {
     );
     let entities: Vec<[String; 4]> = status.entities.iter().map(entity_row).collect();
     let _ = write!(out, "\n{}", table(&["ENTITY", "ADDRESS", "USER", "PUBLIC KEY"], &entities));
+    for entity in &status.entities {
+        if let Some(certificate) = &entity.certificate {
+            let _ = writeln!(out, "  {}: {}", entity.name, ends(certificate, since_1970()));
+        }
+    }
     let peers: Vec<[String; 5]> = status.peers.iter().map(peer_row).collect();
     let _ = write!(out, "\n{}", table(&["PEER", "STATE", "SAS", "ADDRESS", "PATH"], &peers));
     for peer in &status.peers {
@@ -80,6 +85,24 @@ fn render(status: &Status) -> String {
 fn entity_row(entity: &EntityStatus) -> [String; 4] {
     let user = entity.uid.map_or_else(|| "everybody".to_owned(), |uid| format!("uid {uid}"));
     [entity.name.clone(), entity.address.to_string(), user, entity.public_key.clone()]
+}
+
+/// When a certificate ends, and whether that is a reason to worry.
+fn ends(certificate: &CertificateStatus, now: u64) -> String {
+    let left = Duration::from_secs(certificate.not_after.saturating_sub(now)).as_secs_f64();
+    if certificate.not_after <= now {
+        "its certificate has ended: the home that renews it was not reachable".to_owned()
+    } else if certificate.renew_at + (certificate.not_after - certificate.renew_at) / 2 <= now {
+        format!("its certificate ends in {} and was not renewed: is its home reachable?", age(left))
+    } else {
+        format!("its certificate is valid for another {}", age(left))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person is told how long a certificate lasts from now")]
+fn since_1970() -> u64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Two state columns: what the peer is to us, and what its SAs are doing.

@@ -1,5 +1,6 @@
 //! Belonging to a home: certificates that are renewed over the existing SA, documents from and to homes, revocations.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,11 +29,13 @@ pub(super) struct Membership {
     trust: Arc<Trust>,
     next_look: Instant,
     next_expire: Instant,
+    /// Own certificates whose end was told: `true` once it was there.
+    warned: BTreeMap<(Ipv6Addr, u64), bool>,
 }
 
 impl Membership {
     pub(super) fn new(home: Option<SharedHome>, trust: Arc<Trust>, now: Instant) -> Self {
-        Self { home, trust, next_look: now + LOOK, next_expire: now + EXPIRE }
+        Self { home, trust, next_look: now + LOOK, next_expire: now + EXPIRE, warned: BTreeMap::new() }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -62,6 +65,36 @@ impl Membership {
             .collect();
         for address in due {
             self.renew(now, node, config, address);
+        }
+        self.warn(unix);
+    }
+
+    /// Tells of certificates that should have been renewed long ago: once when half of the time for it is over, once at
+    /// the end.
+    fn warn(&mut self, unix: u64) {
+        let own = self.trust.own_certificates();
+        self.warned.retain(|(address, end), _| {
+            own.iter().any(|own| own.leaf.address == *address && own.leaf.not_after == *end)
+        });
+        for own in own {
+            let (address, end) = (own.leaf.address, own.leaf.not_after);
+            let ended = end <= unix;
+            if own.renew_at + end.saturating_sub(own.renew_at) / 2 > unix
+                || self.warned.get(&(address, end)).is_some_and(|told| *told >= ended)
+            {
+                continue;
+            }
+            self.warned.insert((address, end), ended);
+            if ended {
+                tracing::error!(
+                    "the certificate of {address} has ended, because its home did not renew it: peers that know no key of it refuse it"
+                );
+            } else {
+                tracing::warn!(
+                    "the certificate of {address} ends in {} s, and its home has not renewed it: is it reachable?",
+                    end - unix
+                );
+            }
         }
     }
 
@@ -195,6 +228,13 @@ impl Membership {
                 return;
             }
         };
+        // The home itself believes them no longer, either.
+        let unix = super::trust::unix();
+        for (serial, not_after) in &live {
+            if let Some(serial) = Serial::parse(serial) {
+                self.trust.change(|store| store.revoke(unix, address, serial, *not_after));
+            }
+        }
         let agent = in_prefix(prefix, 0, 1);
         for ike in node.ikes_of(agent) {
             for (serial, not_after) in &live {

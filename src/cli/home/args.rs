@@ -16,6 +16,11 @@ pub(in crate::cli) enum HomeVerb {
     /// Show the home itself
     #[command(after_help = "Example: domicile home info")]
     Info(Json),
+    /// Print the root certificate, for others to trust
+    #[command(
+        after_help = "Example: domicile home root > home.pem\n\nOthers trust this home with 'domicile trust add home.pem'."
+    )]
+    Root,
     /// Add, list, show, rename or remove users
     #[command(subcommand)]
     User(UserVerb),

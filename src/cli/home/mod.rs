@@ -39,6 +39,7 @@ fn ask<T: DeserializeOwned>(cli: &Cli, request: HomeRequest) -> Result<T, Failed
         answered => return answered,
     }
     let mut desk = HomeDesk::open(&directory(cli)?)?;
+    desk.set_certificate_lifetime(config::load(&cli.config)?.certificate_lifetime);
     let outcome = desk
         .answer("command line", request)
         .map_err(|reply| Failed::new(FAILURE, format!("{}: {}", reply.stage, reply.error)))?;
@@ -63,6 +64,11 @@ fn directory(cli: &Cli) -> Result<std::path::PathBuf, Failed> {
 pub(super) fn run(cli: &Cli, verb: &HomeVerb) -> Result<(), Failed> {
     match verb {
         HomeVerb::Init(args) => init::run(cli, args),
+        HomeVerb::Root => {
+            let desk = HomeDesk::open(&directory(cli)?)?;
+            let text = crate::pki::pem::encode(desk.authority().root().der());
+            write(&text.map_err(|error| Failed::new(FAILURE, error.to_string()))?)
+        }
         HomeVerb::Info(args) => show(cli, HomeRequest::Info {}, args.json, render::home),
         HomeVerb::User(verb) => user(cli, verb),
         HomeVerb::Node(verb) => node(cli, verb),

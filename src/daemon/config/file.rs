@@ -58,6 +58,7 @@ pub(super) struct Trust {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HomeAgent {
     pub(super) directory: Option<Spanned<String>>,
+    pub(super) certificate_lifetime: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
@@ -94,6 +95,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where this machine keeps its home, if it is one.
     pub home_directory: Option<PathBuf>,
+    /// How long the certificates of that home are valid.
+    pub certificate_lifetime: Duration,
     /// The prefix of that home, once it was opened.
     pub home_prefix: Option<Ipv6Net>,
     /// Where homes answer.

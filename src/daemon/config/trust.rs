@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::net::Ipv6Addr;
 use std::ops::Range;
+use std::time::Duration;
 
 use toml::Spanned;
 
@@ -10,10 +11,12 @@ use super::check::Checker;
 use super::file;
 use crate::crypto::identity::PublicKey;
 use crate::pki::trust::PinPolicy;
-use crate::pki::{Root, TrustError, leaf, pem};
+use crate::pki::{MAX_LEAF_LIFETIME, Root, TrustError, leaf, pem};
 
 /// Octets of a file with certificates: five of them with text around.
 const MAX_FILE: u64 = 64 * 1024;
+/// Renewal begins at two thirds of a life and is tried every few seconds.
+const SHORTEST_LEAF: Duration = Duration::from_secs(30);
 
 impl Checker<'_> {
     /// `[[trust]]`: homes whose certificates prove their entities.
@@ -57,6 +60,13 @@ impl Checker<'_> {
         };
         self.problems.at(file.span(), format!("the certificate in {} {wrong}", file.get_ref()));
         None
+    }
+
+    /// `[home_agent] certificate_lifetime`: long enough for a renewal that needs several attempts.
+    pub(super) fn certificate_lifetime(&mut self, agent: Option<&file::HomeAgent>) -> Duration {
+        let longest = Duration::from_secs(MAX_LEAF_LIFETIME);
+        let written = agent.map(|agent| &agent.certificate_lifetime);
+        written.and_then(|written| self.duration(written, SHORTEST_LEAF..=longest)).unwrap_or(longest)
     }
 
     /// `[node] pin`.

@@ -12,7 +12,7 @@ mod serve;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::Ipv6Net;
 use zeroize::Zeroizing;
@@ -82,6 +82,8 @@ fn now() -> u64 {
 pub struct HomeDesk {
     registry: Registry,
     authority: Authority,
+    /// Of the certificates that it issues, in seconds.
+    lifetime: u64,
 }
 
 impl HomeDesk {
@@ -120,7 +122,7 @@ impl HomeDesk {
                 error,
             })?;
         }
-        Ok(Self { registry, authority })
+        Ok(Self { registry, authority, lifetime: MAX_LEAF_LIFETIME })
     }
 
     /// Whether the registry of a home is missing.
@@ -154,7 +156,12 @@ impl HomeDesk {
                 &format!("it is the root of another home than the registry's, {prefix}"),
             ));
         }
-        Ok(Self { registry, authority })
+        Ok(Self { registry, authority, lifetime: MAX_LEAF_LIFETIME })
+    }
+
+    /// How long the certificates are valid that it issues from now on.
+    pub const fn set_certificate_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = lifetime.as_secs();
     }
 
     /// The registry.
@@ -172,8 +179,8 @@ impl HomeDesk {
         let now = now();
         let failed = |error: HomeError| ErrorReply { stage: "internal".to_owned(), error: error.to_string() };
         let octets = random::<RANDOM_LEN>().map_err(failed)?;
-        let authority = &self.authority;
-        let mut issue = |grant: &Grant| issue(authority, grant, now);
+        let (authority, lifetime) = (&self.authority, self.lifetime);
+        let mut issue = |grant: &Grant| issue(authority, lifetime, grant, now);
         verbs::answer(&mut self.registry, By { now, who }, *octets, request, &mut issue)
     }
 
@@ -186,10 +193,10 @@ impl HomeDesk {
     }
 }
 
-/// A certificate of the longest lifetime; nodes renew it at two thirds.
-fn issue(authority: &Authority, grant: &Grant, now: u64) -> Result<Issued, String> {
+/// A certificate; nodes renew it at two thirds of its lifetime.
+fn issue(authority: &Authority, lifetime: u64, grant: &Grant, now: u64) -> Result<Issued, String> {
     let octets = random().map_err(|error| error.to_string())?;
-    grant.certificate(authority, now, MAX_LEAF_LIFETIME, *octets)
+    grant.certificate(authority, now, lifetime, *octets)
 }
 
 /// Brings a registry back where none is left: `directory` has root key and root certificate, and no registry.

@@ -73,6 +73,7 @@ impl node::Authority for SharedHome {
 /// home that it hosts has a certificate, its own root is trusted, and strangers may reach the home agent with a code.
 pub fn complete(config: &mut Config, home: &SharedHome) -> Result<(), HomeError> {
     let mut desk = home.lock();
+    desk.set_certificate_lifetime(config.certificate_lifetime);
     let info = desk.registry.home()?;
     let key = desk.agent_key()?;
     let certificate = Some(desk.certify_agent(&key.public())?);
@@ -119,8 +120,8 @@ impl HomeDesk {
 
     /// A fresh certificate for the home agent.
     pub fn certify_agent(&mut self, key: &PublicKey) -> Result<Vec<u8>, HomeError> {
-        let (authority, now) = (&self.authority, now());
-        let mut make = |grant: &Grant| issue(authority, grant, now);
+        let (authority, lifetime, now) = (&self.authority, self.lifetime, now());
+        let mut make = |grant: &Grant| issue(authority, lifetime, grant, now);
         let by = By { now, who: "home agent" };
         Ok(self.registry.certify_home(by, key, &mut make)?.certificate)
     }
@@ -132,8 +133,8 @@ impl HomeDesk {
         subject: Ipv6Addr,
         key: &PublicKey,
     ) -> Result<Vec<u8>, HomeError> {
-        let (authority, now) = (&self.authority, now());
-        let mut make = |grant: &Grant| issue(authority, grant, now);
+        let (authority, lifetime, now) = (&self.authority, self.lifetime, now());
+        let mut make = |grant: &Grant| issue(authority, lifetime, grant, now);
         let who = caller.to_string();
         let by = By { now, who: &who };
         Ok(self.registry.certify(by, caller, subject, key, &mut make)?.certificate)
@@ -158,8 +159,8 @@ impl HomeDesk {
     fn join(&mut self, remote: Ipv6Addr, key: &str, label: Option<&str>) -> Result<Tell, String> {
         let key = parse_key(key)?;
         let lookup = LookupId::from_bytes(&remote.octets()).ok_or("this is no lookup id")?;
-        let (authority, now) = (&self.authority, now());
-        let mut make = |grant: &Grant| issue(authority, grant, now);
+        let (authority, lifetime, now) = (&self.authority, self.lifetime, now());
+        let mut make = |grant: &Grant| issue(authority, lifetime, grant, now);
         let by = By { now, who: "join by code" };
         let joined =
             self.registry.redeem(by, &lookup, &key, label, &mut make).map_err(|error| error.to_string())?;
