@@ -18,7 +18,7 @@ pub(in crate::cli) enum HomeVerb {
     Info(Json),
     /// Print the root certificate, for others to trust
     #[command(
-        after_help = "Example: domicile home root > home.pem\n\nOthers trust this home with 'domicile trust add home.pem'."
+        after_help = "Example: domicile home root > home.pem\n\nOthers name that file in a [[trust]] entry."
     )]
     Root,
     /// Add, list, show, rename or remove users
