@@ -45,3 +45,23 @@ capture a to-b "$DIR/clear.pcap" "ip6 and dst host 2002:c633:6402:99::9"
 on a ping -6 -q -c 1 -W 1 2002:c633:6402:99::9 >/dev/null 2>&1 || true
 end_capture "$DIR/clear.pcap"
 [ "$(tcpdump -nr "$DIR/clear.pcap" 2>/dev/null | wc -l)" -ge 1 ] || fail "bypass does not leave by the ordinary route"
+stop a; stop b
+
+# An earlier PROTECT keeps what it took from a later BYPASS that takes in more.
+pair <<<'[[policy]]
+remote = "2002:c633:6402:1::/64"
+action = "protect"
+[[policy]]
+remote = "2002:c633:6402::/48"
+action = "bypass"'
+on a ip -6 route add $B6/128 via fd00::2
+start a
+capture a to-b "$DIR/leak.pcap" "ip6 and dst net 2002::/16"
+on a ping -6 -q -c 2 -i 0.2 -W 1 $B6 >/dev/null 2>&1 || true
+on a ping -6 -q -c 1 -W 1 2002:c633:6402:99::9 >/dev/null 2>&1 || true
+end_capture "$DIR/leak.pcap"
+tcpdump -nr "$DIR/leak.pcap" 2>/dev/null >"$DIR/leak"
+grep -q "> $B6" "$DIR/leak" && fail "what is protected left in clear: $(cat "$DIR/leak")"
+grep -q "> 2002:c633:6402:99::9" "$DIR/leak" || fail "bypass does not leave by the ordinary route any more"
+start b
+reaches a $B6 2 || fail "what is protected does not go through the tunnel"

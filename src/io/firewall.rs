@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
 use std::process::{Command, Stdio};
 
-use super::netlink::Plan;
+use super::netlink::{Bypass, Plan};
 
 /// Name of the table, in the family `ip6`.
 pub const TABLE: &str = "domicile";
@@ -103,14 +103,17 @@ fn ruleset(plan: &Plan) -> String {
     set(&mut out, "owners", "typeof ip6 saddr . meta skuid;", owners);
 
     let tun = &plan.interface;
-    let _ = writeln!(out, "chain input {{ type filter hook input priority filter - 10; policy accept;");
-    let _ = writeln!(out, "iifname {{ \"{tun}\", \"lo\" }} accept");
-    for (local, remote) in &plan.bypassed {
-        let _ = writeln!(out, "{}accept", between("saddr", remote, "daddr", local));
-    }
+    out.push_str("chain tunnel_only {\n");
     // Their hop limit of 255 says that they come from the neighbour who sends them (RFC 4861 §7.1).
     out.push_str("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n");
     out.push_str("ip6 saddr @tunnelled counter name clear drop\n}\n");
+    let _ = writeln!(out, "chain input {{ type filter hook input priority filter - 10; policy accept;");
+    let _ = writeln!(out, "iifname {{ \"{tun}\", \"lo\" }} accept");
+    for Bypass { local, remote, left_alone } in &plan.bypassed {
+        let verdict = if *left_alone { "accept" } else { "goto tunnel_only" };
+        let _ = writeln!(out, "{}{verdict}", between("saddr", remote, "daddr", local));
+    }
+    out.push_str("goto tunnel_only\n}\n");
 
     out.push_str("chain forward { type filter hook forward priority filter - 10; policy accept;\n");
     let _ = writeln!(out, "oifname \"{tun}\" ip6 saddr @entities counter name forwarded drop\n}}");
@@ -163,7 +166,14 @@ mod tests {
             addresses: ["2002:c633:6401:1::a", "fd00::1"].map(|text| text.parse().unwrap()).to_vec(),
             owners: owners.iter().map(|(text, uid)| (text.parse().unwrap(), *uid)).collect(),
             routed: vec!["2002::/16".parse().unwrap()],
-            bypassed: bypassed.iter().map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).collect(),
+            bypassed: bypassed
+                .iter()
+                .map(|(a, b)| Bypass {
+                    local: a.parse().unwrap(),
+                    remote: b.parse().unwrap(),
+                    left_alone: true,
+                })
+                .collect(),
         }
     }
 
@@ -204,7 +214,7 @@ mod tests {
     fn what_policy_leaves_alone_arrives_in_clear() {
         let text = ruleset(&plan(&[], &[("::/0", "2002:c633:6402::/48"), ("fd00::1/128", "2002:1::/32")]));
         let bypass = text.find("ip6 saddr 2002:c633:6402::/48 accept\n").unwrap();
-        assert!(bypass < text.find("counter name clear drop").unwrap());
+        assert!(bypass < text.rfind("goto tunnel_only").unwrap());
         assert!(text.contains("ip6 saddr 2002:1::/32 ip6 daddr fd00::1/128 accept\n"));
     }
 }

@@ -3,7 +3,9 @@
 //! Everything of ours lives in two routing tables and carries our protocol number, so that it can be found and removed:
 //!
 //! ```text
-//! rule 4490  from LOCAL to REMOTE lookup main     each BYPASS policy
+//! rule 4490  from LOCAL to REMOTE lookup main     each BYPASS policy, and before it, in the order of the policies,
+//! rule 4490  from LOCAL to REMOTE goto 4491       what an earlier PROTECT or DISCARD keeps from it
+//! rule 4491  nop
 //! rule 4492  iif lo uidrange U-U lookup T         what a user says whose address is their own: table T is for them
 //! rule 4495  iif TUN lookup 4501                  our addresses, for what comes out of the tunnel …
 //! rule 4496  iif lo  lookup 4501                  … and for what this machine says to itself, but for nobody else:
@@ -57,6 +59,17 @@ pub struct NetlinkError {
     error: String,
 }
 
+/// What happens between two prefixes before the tunnel takes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// Local prefix.
+    pub local: Ipv6Net,
+    /// Remote prefix.
+    pub remote: Ipv6Net,
+    /// It is a BYPASS: left to the machine's own routes. Otherwise it is kept from a BYPASS that comes later.
+    pub left_alone: bool,
+}
+
 /// What to set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -70,8 +83,8 @@ pub struct Plan {
     pub owners: Vec<(Ipv6Addr, u32)>,
     /// Prefixes that lead into the tunnel.
     pub routed: Vec<Ipv6Net>,
-    /// Local and remote prefix of what is left alone.
-    pub bypassed: Vec<(Ipv6Net, Ipv6Net)>,
+    /// What is left alone, and what is kept from being left alone, in the order in which they are tried.
+    pub bypassed: Vec<Bypass>,
 }
 
 impl Plan {
@@ -151,10 +164,23 @@ impl Machine {
             let route = route(*prefix, TUNNEL_TABLE).kind(RouteType::Unreachable).priority(CLOSED_METRIC);
             self.add_route(&format!("route unreachable {prefix}"), route.build()).await?;
         }
-        for (local, remote) in &plan.bypassed {
-            let rule =
-                rule(BYPASS_PRIORITY, RouteHeader::RT_TABLE_MAIN.into(), None, Some((*local, *remote)));
+        // Rules of one priority are tried in the order in which they were added.
+        for Bypass { local, remote, left_alone } in &plan.bypassed {
+            let between = Some((*local, *remote));
+            let mut rule = rule(BYPASS_PRIORITY, RouteHeader::RT_TABLE_MAIN.into(), None, between);
+            if !left_alone {
+                // Whatever comes after the BYPASS rules.
+                rule.header.action = RuleAction::Goto;
+                rule.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Table(_)));
+                rule.attributes.push(RuleAttribute::Goto(BYPASS_PRIORITY + 1));
+            }
             self.add_rule(rule).await?;
+        }
+        if !plan.bypassed.is_empty() {
+            let mut landing = rule(BYPASS_PRIORITY + 1, 0, None, None);
+            landing.header.action = RuleAction::Nop;
+            landing.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Table(_)));
+            self.add_rule(landing).await?;
         }
         self.add_rule(rule(LOCAL_PRIORITY, LOCAL_TABLE, Some(&plan.interface), None)).await?;
         self.add_rule(rule(LOCAL_PRIORITY + 1, LOCAL_TABLE, Some("lo"), None)).await?;

@@ -31,11 +31,12 @@ use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::daemon::home::SharedHome;
 use crate::ike::{self, Lifetimes, LocalEntity};
+use crate::io::netlink::Bypass;
 use crate::node;
 use crate::pki::Root;
 use crate::pki::trust::PinPolicy;
 use crate::policy::pad::{Pad, Peer, Proof};
-use crate::policy::spd::Spd;
+use crate::policy::spd::{Action, Policy, Spd};
 use crate::policy::trust::Trust;
 
 /// Where the configuration is unless said otherwise.
@@ -211,7 +212,7 @@ impl Config {
             .spd
             .policies()
             .iter()
-            .filter(|policy| policy.action != crate::policy::spd::Action::Bypass)
+            .filter(|policy| policy.action != Action::Bypass)
             .map(|policy| policy.remote)
             .filter(|remote| remote.prefix_len() > 0);
         Ipv6Net::aggregate(&remotes.collect())
@@ -222,13 +223,17 @@ impl Config {
         self.entities.iter().filter_map(|entity| Some((entity.address, entity.uid?))).collect()
     }
 
-    /// Local and remote prefix of every BYPASS policy that something more general would otherwise take in.
-    pub fn bypassed(&self) -> Vec<(Ipv6Net, Ipv6Net)> {
-        self.spd
-            .policies()
-            .iter()
-            .filter(|policy| policy.action == crate::policy::spd::Action::Bypass)
-            .map(|policy| (policy.local, policy.remote))
-            .collect()
+    /// Every policy up to the last BYPASS, in the order in which they are tried: what is between which prefixes, and
+    /// whether it is left alone. A BYPASS takes nothing that an earlier policy has taken.
+    pub fn bypassed(&self) -> Vec<Bypass> {
+        let policies = self.spd.policies();
+        let last = policies.iter().rposition(|policy| policy.action == Action::Bypass);
+        let until = last.map_or(0, |last| last + 1);
+        let entry = |policy: &Policy| Bypass {
+            local: policy.local,
+            remote: policy.remote,
+            left_alone: policy.action == Action::Bypass,
+        };
+        policies.iter().take(until).map(entry).collect()
     }
 }
