@@ -15,7 +15,7 @@ use super::home::{self, HomeDesk, SharedHome};
 use super::keylog::KeyLog;
 use super::machine::Edge;
 use super::membership::Membership;
-use super::naming;
+use super::naming::{self, Naming};
 use super::requests::Desk;
 use super::state::StateFile;
 use super::trust::{self, JumpWatch, unix};
@@ -80,6 +80,7 @@ struct Daemon {
     moved: Option<Instant>,
     clock: JumpWatch,
     signals: Signals,
+    naming: Naming,
     membership: Membership,
     /// Bindings, for the workers of a home agent.
     relay: relay::Publisher,
@@ -135,6 +136,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     ready();
     let clock = JumpWatch::new(now);
     let moved = None;
+    let naming = naming::start(&desk.config, desk.home.as_ref(), random());
     let mut daemon = Daemon {
         node,
         edge,
@@ -146,17 +148,15 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         moved,
         clock,
         signals,
+        naming,
         membership,
         relay,
         state,
     };
     daemon.moved().await;
-    let names = naming::start(&daemon.desk.config, daemon.desk.home.as_ref(), random()).await;
     let ended = daemon.turn().await;
-    if let Some(names) = names {
-        names.stop().await;
-    }
-    let Daemon { edge, desk, .. } = daemon;
+    let Daemon { edge, desk, naming, .. } = daemon;
+    naming.stop().await;
     let closed = edge.close().await;
     drop(socket);
     let done = serde_json::to_value(Done { message: "down".to_owned() }).unwrap_or_default();
@@ -218,7 +218,10 @@ impl Daemon {
             }
             match self.wake().await {
                 Wake::Data(event) => self.handle_data(event),
-                Wake::Call(call) => self.desk.answer(Instant::now(), &mut self.node, call),
+                Wake::Call(call) => {
+                    self.desk.answer(Instant::now(), &mut self.node, call);
+                    self.naming.follow(&self.desk.config);
+                }
                 Wake::Moved => {
                     self.moved = None;
                     self.moved().await;
@@ -234,7 +237,10 @@ impl Daemon {
                     self.desk.expire(now);
                 }
                 Wake::Reload => match self.desk.reload(Instant::now(), &mut self.node) {
-                    Ok(message) => tracing::info!("{message}"),
+                    Ok(message) => {
+                        self.naming.follow(&self.desk.config);
+                        tracing::info!("{message}");
+                    }
                     Err(reply) => tracing::error!("{}", reply.error),
                 },
                 Wake::End => return self.goodbye().await,
