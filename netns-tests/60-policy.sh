@@ -64,4 +64,4 @@ tcpdump -nr "$DIR/leak.pcap" 2>/dev/null >"$DIR/leak"
 grep -q "> $B6" "$DIR/leak" && fail "what is protected left in clear: $(cat "$DIR/leak")"
 grep -q "> 2002:c633:6402:99::9" "$DIR/leak" || fail "bypass does not leave by the ordinary route any more"
 start b
-reaches a $B6 2 || fail "what is protected does not go through the tunnel"
+until_true 100 "what is protected goes through the tunnel" reaches a $B6
