@@ -29,6 +29,7 @@
 //!     udp_receive: udp.receiver(stop.clone()),
 //!     ike_receive: Some(ike.receiver(stop.clone())),
 //!     udp_send: udp.clone(),
+//!     relay: None,
 //! };
 //! let (mut workers, mut events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic)?;
 //! // tokio::select! { event = events.recv() => …, failure = workers.failed() => … }
