@@ -43,15 +43,20 @@ show laptop "$domicile" --config "$DIR/laptop.toml" status | grep -A3 '^PEER'
 story "A download over HTTP; in the middle of it the laptop changes from the cafe to the train"
 head -c 200000000 /dev/urandom >"$DIR/file"
 (exec ip netns exec "${NS}server" python3 -m http.server 80 --bind "$web" --directory "$DIR" >/dev/null 2>&1) &
+web_server=$!
 until_true 50 "the server listens" bash -c "ip netns exec ${NS}server ss -Hltn 'sport = 80' | grep -q ."
 (exec ip netns exec "${NS}laptop" curl -sS --limit-rate 40M -o "$DIR/copy" -w 'curl: %{http_code}, %{size_download} octets in %{time_total} s\n' "http://[$web]/file") &
 download=$!
 sleep 1.5; echo "laptop: the cafe's network is gone …"; move_host laptop train; echo "laptop: … and has the address $(address_of laptop) on the train"
 wait $download
+kill $web_server; wait $web_server 2>/dev/null || true
 cmp "$DIR/file" "$DIR/copy" && echo "laptop: the download is complete, octet for octet"
 show laptop "$domicile" --config "$DIR/laptop.toml" status | grep -A3 '^PEER'
 grep 'another path' "$DIR/laptop.log" | sed 's/^ *INFO/laptop:/' | cut -c1-170
 
 story "Down: nothing is left behind"
-for machine in laptop server home; do show $machine "$domicile" --config "$DIR/$machine.toml" down; done
+for machine in laptop server home; do
+    show $machine "$domicile" --config "$DIR/$machine.toml" down
+    wait "$(cat "$DIR/$machine.pid")" || true
+done
 leave_home
