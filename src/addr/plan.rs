@@ -21,7 +21,12 @@ pub const FIRST_NODE: u16 = 0x100;
 
 /// The address of the home agent.
 pub fn home_agent(home: Ipv4Addr) -> Ipv6Addr {
-    in_subnet(home, 0, 1)
+    agent_of(home_prefix(home))
+}
+
+/// The same for a home whose /48 is not derived from an IPv4 address.
+pub fn agent_of(home: Ipv6Net) -> Ipv6Addr {
+    in_prefix(home, 0, 1)
 }
 
 /// The address of a user's device; device 0 is the floating address.

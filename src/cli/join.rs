@@ -10,7 +10,7 @@ use super::args::{Cli, JoinArgs};
 use super::exit::{FAILURE, Failed, USAGE};
 use super::init::{config_flag, host_name, quoted, socket_for};
 use super::output::write;
-use crate::addr::plan::in_prefix;
+use crate::addr::plan::agent_of;
 use crate::addr::six_to_four::home_prefix;
 use crate::addr::special::special;
 use crate::crypto::identity::PrivateKey;
@@ -59,7 +59,7 @@ pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
     }
     let key_file = dir.join(format!("{label}.key"));
     let key = key_for(&key_file)?;
-    let agent = in_prefix(prefix, 0, 1);
+    let agent = agent_of(prefix);
     let member = join(home, agent, &code, &key, Some(&label), args.timeout)
         .map_err(|error| Failed::new(FAILURE, error.to_string()))?;
     let files = Files { dir, label: &label };

@@ -1,17 +1,15 @@
 //! `domicile key`
 #![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
-#![expect(clippy::disallowed_methods, reason = "a new key comes from the system's randomness")]
 
 use std::io::ErrorKind;
 use std::path::Path;
-
-use zeroize::Zeroizing;
 
 use super::args::{Cli, KeyVerb};
 use super::exit::{FAILURE, Failed, PERMISSION};
 use super::output::{say, write};
 use crate::crypto::identity::PrivateKey;
 use crate::daemon::config::{self, edit};
+use crate::daemon::system::random;
 
 pub(super) fn run(cli: &Cli, verb: &KeyVerb) -> Result<(), Failed> {
     match verb {
@@ -50,9 +48,7 @@ pub(super) fn run(cli: &Cli, verb: &KeyVerb) -> Result<(), Failed> {
 
 /// A new private key in a new file that only its owner reads.
 pub(super) fn generate(file: &Path) -> Result<PrivateKey, Failed> {
-    let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *seed)
-        .map_err(|error| Failed::new(FAILURE, format!("the system gives no randomness: {error}")))?;
+    let seed = random().map_err(|error| Failed::new(FAILURE, error.to_string()))?;
     let key = PrivateKey::from_seed(&seed);
     edit::write_private(file, key.to_pem().as_bytes(), false).map_err(|error| {
         let (code, what) = match error.kind() {

@@ -12,6 +12,7 @@ use super::exit::{FAILURE, Failed};
 use super::output::write;
 use super::render::{age, bytes, table};
 use crate::api::{CertificateStatus, ChildStatus, EntityStatus, IkeStatus, PeerStatus, Status};
+use crate::daemon::system::unix;
 
 /// More often than this the daemon would be busy telling.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -59,7 +60,7 @@ fn render(status: &Status) -> String {
     let _ = write!(out, "\n{}", table(&["ENTITY", "ADDRESS", "USER", "PUBLIC KEY"], &entities));
     for entity in &status.entities {
         if let Some(certificate) = &entity.certificate {
-            let _ = writeln!(out, "  {}: {}", entity.name, ends(certificate, since_1970()));
+            let _ = writeln!(out, "  {}: {}", entity.name, ends(certificate, unix()));
         }
     }
     let peers: Vec<[String; 5]> = status.peers.iter().map(peer_row).collect();
@@ -97,12 +98,6 @@ fn ends(certificate: &CertificateStatus, now: u64) -> String {
     } else {
         format!("its certificate is valid for another {}", age(left))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a person is told how long a certificate lasts from now")]
-fn since_1970() -> u64 {
-    use std::time::{SystemTime, UNIX_EPOCH};
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Two state columns: what the peer is to us, and what its SAs are doing.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::config::Problems;
 use super::home::HomeError;
+use super::system::NoRandomness;
 use crate::io::firewall::FirewallError;
 use crate::io::netlink::NetlinkError;
 use crate::io::tun::OpenError;
@@ -64,6 +65,9 @@ pub enum Error {
     /// Roots or certificates that do not fit what is known.
     #[error("the daemon cannot start: {0}")]
     Trust(#[from] TrustError),
+    /// The system has no randomness.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// The system has no room.
     #[error("the daemon cannot start: {0}")]
     System(#[from] io::Error),
@@ -88,6 +92,7 @@ impl Error {
             | Self::Owners(_)
             | Self::Trust(_)
             | Self::Worker { .. }
+            | Self::Random(_)
             | Self::System(_) => 1,
         }
     }

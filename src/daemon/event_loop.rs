@@ -1,5 +1,5 @@
 //! The event loop: one thread, which owns the node and drives it.
-#![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
+#![expect(clippy::disallowed_methods, reason = "this is where the clock comes in")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use super::membership::Membership;
 use super::naming::{self, Naming};
 use super::requests::Desk;
 use super::state::StateFile;
-use super::trust::{self, JumpWatch, unix};
+use super::system::{random, unix};
+use super::trust::{self, JumpWatch};
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::relay::{self, Limits, Roles};
@@ -84,7 +85,6 @@ struct Daemon {
     membership: Membership,
     /// Bindings, for the workers of a home agent.
     relay: relay::Publisher,
-    state: StateFile,
 }
 
 async fn serve(config: Config, options: Options) -> Result<(), Error> {
@@ -105,29 +105,26 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         error,
     })?;
     let (socket, calls) = control::open(&config.control_socket)?;
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
     let changes = netlink::watch()?;
     let (publisher, reader) = tables::new();
     let (mut relay, relay_reader) = relay::new();
     relay.set_roles(roles(&config));
-    let forward = home.is_some().then(|| relay::Relay::new(relay_reader, Limits::default(), random()));
+    let relay_seed = random()?;
+    let forward = home.is_some().then(|| relay::Relay::new(relay_reader, Limits::default(), *relay_seed));
     let (edge, events) = Edge::open(&config, &reader, forward).await?;
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());
     trust::apply(None, &config, &trust)?;
-    let sequences = state.state.sequences.clone();
-    let told = config.to_node(keylog.is_some(), &trust, home.as_ref(), &sequences);
-    let mut node = Node::new(told, publisher, seed, now);
+    let told = config.to_node(keylog.is_some(), &trust, home.as_ref(), &state.state.sequences);
+    let mut node = Node::new(told, publisher, *random()?, now);
     if let Some(home) = &home {
         let rows = home.lock().restored_bindings()?;
         tracing::info!(bindings = rows.len(), "this machine is a home");
-        node.serve_home(now, Arc::new(home.clone()), random(), rows);
+        relay.bind_all(node.serve_home(now, Arc::new(home.clone()), *random()?, rows));
     }
     let membership = Membership::new(home.clone(), Arc::clone(&trust), now);
-    let mut desk = Desk::new(config, trust, keylog.is_some(), now, edge.workers.summary(), home);
+    let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
-    desk.sequences = sequences;
     for entity in &desk.config.entities {
         let whose = entity.uid.map_or_else(String::new, |uid| format!(", for uid {uid} alone"));
         tracing::info!("{} is {} on {}{whose}", entity.name, entity.address, desk.config.interface);
@@ -136,7 +133,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     ready();
     let clock = JumpWatch::new(now);
     let moved = None;
-    let naming = naming::start(&desk.config, desk.home.as_ref(), random());
+    let naming = naming::start(&desk.config, desk.home.as_ref(), *random()?);
     let mut daemon = Daemon {
         node,
         edge,
@@ -151,7 +148,6 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         naming,
         membership,
         relay,
-        state,
     };
     daemon.moved().await;
     let ended = daemon.turn().await;
@@ -167,15 +163,6 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     tracing::info!("down");
     ended.and(closed)
-}
-
-/// Random octets, for what is no secret but must not be guessed from outside.
-fn random<const N: usize>() -> [u8; N] {
-    let mut octets = [0; N];
-    if getrandom::fill(&mut octets).is_err() {
-        tracing::error!("the system gives no randomness");
-    }
-    octets
 }
 
 /// What this process is to relayed packets.
@@ -212,16 +199,14 @@ impl Daemon {
     /// Turns until the end is asked for.
     async fn turn(&mut self) -> Result<(), Error> {
         loop {
+            self.follow_reload();
             self.drain();
             if !self.desk.down.is_empty() {
                 return self.goodbye().await;
             }
             match self.wake().await {
                 Wake::Data(event) => self.handle_data(event),
-                Wake::Call(call) => {
-                    self.desk.answer(Instant::now(), &mut self.node, call);
-                    self.naming.follow(&self.desk.config);
-                }
+                Wake::Call(call) => self.desk.answer(Instant::now(), &mut self.node, call),
                 Wake::Moved => {
                     self.moved = None;
                     self.moved().await;
@@ -237,15 +222,20 @@ impl Daemon {
                     self.desk.expire(now);
                 }
                 Wake::Reload => match self.desk.reload(Instant::now(), &mut self.node) {
-                    Ok(message) => {
-                        self.naming.follow(&self.desk.config);
-                        tracing::info!("{message}");
-                    }
+                    Ok(message) => tracing::info!("{message}"),
                     Err(reply) => tracing::error!("{}", reply.error),
                 },
                 Wake::End => return self.goodbye().await,
                 Wake::Worker(error) => return Err(error),
             }
+        }
+    }
+
+    /// What is not the node's follows a configuration that was read again.
+    fn follow_reload(&mut self) {
+        if std::mem::take(&mut self.desk.reloaded) {
+            self.naming.follow(&self.desk.config);
+            self.relay.set_roles(roles(&self.desk.config));
         }
     }
 
@@ -301,7 +291,7 @@ impl Daemon {
         }
         trust::tell(&self.desk.trust);
         if let Some(trust) = self.desk.trust.take_changed() {
-            self.state.state.trust = trust;
+            self.desk.state.state.trust = trust;
             self.save_state();
         }
         self.apply_effects();
@@ -322,8 +312,7 @@ impl Daemon {
     /// What must not wait for anything else.
     fn act(&mut self, event: &Event) {
         if let Event::SequenceReserved { home_address, sequence } = event {
-            self.state.state.sequences.insert(*home_address, *sequence);
-            self.desk.sequences.insert(*home_address, *sequence);
+            self.desk.state.state.sequences.insert(*home_address, *sequence);
             self.save_state();
         }
         if let Event::Route { prefix, care_of } = event {
@@ -335,7 +324,7 @@ impl Daemon {
     }
 
     fn save_state(&self) {
-        if let Err(error) = self.state.save() {
+        if let Err(error) = self.desk.state.save() {
             tracing::error!("what is to be remembered cannot be written: {error}");
         }
     }

@@ -1,14 +1,15 @@
 //! Joining a home by code, without a daemon: one IKE SA that the code's secret proves on both sides, one question, one
 //! answer. Nothing of the machine is changed here.
-#![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
+#![expect(clippy::disallowed_methods, reason = "this is where the clock comes in")]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
 
+use super::system::{random, unix};
 use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
@@ -62,10 +63,9 @@ pub fn join(
         SocketAddr::V6(_) => return Err(JoinError::Socket(home, io::Error::other("not an IPv4 socket"))),
     };
     let ours = Ipv6Addr::from(*code.lookup_id().as_bytes());
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| socket_error(io::Error::other(error.to_string())))?;
+    let seed = random().map_err(|error| socket_error(error.into()))?;
     let start = Instant::now();
-    let mut endpoint = Endpoint::new(config(ours, agent, code, key), seed, start);
+    let mut endpoint = Endpoint::new(config(ours, agent, code, key), *seed, start);
     let path = UdpPath::direct(local, home);
     let refused = |why: String| JoinError::Ike { home, why };
     endpoint.initiate(start, ours, agent, path).map_err(|failure| refused(failure.to_string()))?;
@@ -206,12 +206,8 @@ fn check(membership: &Membership, agent: Ipv6Addr, key: &PrivateKey) -> Result<(
     if !root.prefix().contains(&agent) {
         return Err(format!("its root is that of {}", root.prefix()));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let leaf = leaf::verify(&membership.certificate.0, &[], &root, now, membership.address)
+    leaf::verify_own(&membership.certificate.0, &root, unix(), membership.address, &key.public())
         .map_err(|error| error.to_string())?;
-    if leaf.key != key.public() {
-        return Err("the certificate is for another key".to_owned());
-    }
     Ok(())
 }
 

@@ -1,14 +1,13 @@
 //! Hosts that a person named, looked up without the C library: its answer could come from this very daemon.
-#![expect(clippy::disallowed_methods, reason = "a query needs a number that cannot be guessed")]
 
 use std::net::SocketAddrV4;
 
+use super::system::random;
 use crate::names::{LookupError, Resolvers, lookup_endpoint};
 
 /// Where `HOST:PORT` is, or `HOST` where there is a usual port. It blocks for seconds when resolvers are silent.
 pub(super) fn endpoint(text: &str, usual_port: Option<u16>) -> Result<SocketAddrV4, LookupError> {
-    let mut id = [0; 2];
     // Without randomness it would be guessed more easily, and nothing else: a home is known by its key.
-    let _ = getrandom::fill(&mut id);
-    lookup_endpoint(text, usual_port, &Resolvers::default(), u16::from_ne_bytes(id))
+    let id = random().map_or(0, |octets| u16::from_ne_bytes(*octets));
+    lookup_endpoint(text, usual_port, &Resolvers::default(), id)
 }

@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::config::edit::write_private;
 use super::home::SharedHome;
-use crate::addr::plan::in_prefix;
+use crate::addr::plan::agent_of;
 use crate::home::talk::{Ask, Tell};
 use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
-use crate::pki::{Serial, pem};
-use crate::policy::trust::Trust;
+use crate::pki::{Root, Serial, leaf, pem};
+use crate::policy::trust::{OwnStatus, Trust};
 
-/// A renewal that got no answer is asked for again after this long.
-const RETRY: Duration = Duration::from_secs(5);
-/// How often certificates are looked at.
+/// How often certificates are looked at, and a renewal that got no answer is asked for again.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the home's codes and requests are looked at.
 const EXPIRE: Duration = Duration::from_secs(60);
@@ -55,24 +53,17 @@ impl Membership {
         if self.next_look > now {
             return;
         }
-        self.next_look = now + LOOK.min(RETRY);
-        let due: Vec<Ipv6Addr> = self
-            .trust
-            .own_certificates()
-            .iter()
-            .filter(|own| own.renew_at <= unix)
-            .map(|own| own.leaf.address)
-            .collect();
-        for address in due {
-            self.renew(now, node, config, address);
+        self.next_look = now + LOOK;
+        let own = self.trust.own_certificates();
+        self.warn(unix, &own);
+        for own in own.iter().filter(|own| own.renew_at <= unix) {
+            self.renew(now, node, config, own.leaf.address);
         }
-        self.warn(unix);
     }
 
     /// Tells of certificates that should have been renewed long ago: once when half of the time for it is over, once at
     /// the end.
-    fn warn(&mut self, unix: u64) {
-        let own = self.trust.own_certificates();
+    fn warn(&mut self, unix: u64, own: &[OwnStatus]) {
         self.warned.retain(|(address, end), _| {
             own.iter().any(|own| own.leaf.address == *address && own.leaf.not_after == *end)
         });
@@ -105,7 +96,7 @@ impl Membership {
         if let (Some(home), Some(prefix)) = (&self.home, config.home_prefix)
             && prefix.contains(&address)
         {
-            let agent = in_prefix(prefix, 0, 1);
+            let agent = agent_of(prefix);
             let mut desk = home.lock();
             let leaf = if address == agent {
                 desk.certify_agent(&key)
@@ -123,7 +114,7 @@ impl Membership {
         else {
             return;
         };
-        let agent = in_prefix(home, 0, 1);
+        let agent = agent_of(home);
         let caller = node.sender_for(address).unwrap_or(address);
         let Some(ike) = node.ike_with(caller, agent) else { return };
         tracing::debug!("asking for a fresh certificate for {address}");
@@ -161,7 +152,7 @@ impl Membership {
         document: &[u8],
     ) -> Vec<Effect> {
         let (ike, local, remote) = from;
-        let ours = config.home_prefix.map(|prefix| in_prefix(prefix, 0, 1));
+        let ours = config.home_prefix.map(agent_of);
         if let Some(home) = self.home.as_ref().filter(|_| ours == Some(local)) {
             let (tell, effects) = home.lock().hear(remote, document);
             match &tell {
@@ -172,15 +163,19 @@ impl Membership {
             node.tell(now, ike, tell.to_bytes());
             return effects;
         }
-        let is_home = config.roots.iter().any(|root| in_prefix(root.prefix(), 0, 1) == remote);
-        if !is_home {
+        let Some(root) = config.roots.iter().find(|root| agent_of(root.prefix()) == remote) else {
             tracing::debug!("{remote} sent a document, and is no home agent");
             return Vec::new();
-        }
+        };
         match Tell::parse(document) {
-            Ok(Tell::Renewed { subject, certificate }) => self.take_up(config, subject, certificate.0),
+            Ok(Tell::Renewed { subject, certificate }) => {
+                self.renewed(config, root, unix, subject, certificate.0);
+            }
+            Ok(Tell::Revoked { address, .. }) if !root.prefix().contains(&address) => {
+                tracing::warn!("{remote} revokes {address}, which is not its own: ignored");
+            }
             Ok(Tell::Revoked { address, serial, not_after }) => {
-                self.revoked(now, unix, node, remote, address, &serial, not_after);
+                self.revoked(now, unix, node, address, &serial, not_after);
             }
             Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
             Ok(Tell::Done { message }) => tracing::info!("{message}"),
@@ -190,21 +185,28 @@ impl Membership {
         Vec::new()
     }
 
-    /// Heard from a home: only about its own.
-    #[expect(clippy::too_many_arguments, reason = "what the document says, and where it acts")]
+    /// A home sent a certificate: is it one of ours, made by this very home for our key?
+    fn renewed(&self, config: &Config, root: &Root, unix: u64, address: Ipv6Addr, leaf: Vec<u8>) {
+        let Some(entity) = config.entities.iter().find(|entity| entity.address == address) else {
+            tracing::debug!("a certificate for {address}, which is not ours, is ignored");
+            return;
+        };
+        match leaf::verify_own(&leaf, root, unix, address, &entity.key.public()) {
+            Ok(_) => self.take_up(config, address, leaf),
+            Err(error) => tracing::warn!("the new certificate of {address} is not good: {error}"),
+        }
+    }
+
+    /// A home revoked one of its own.
     fn revoked(
         &self,
         now: Instant,
         unix: u64,
         node: &mut Node,
-        home: Ipv6Addr,
         address: Ipv6Addr,
         serial: &str,
         not_after: u64,
     ) {
-        if home.segments()[..3] != address.segments()[..3] {
-            return;
-        }
         let Some(serial) = Serial::parse(serial) else { return };
         if self.trust.change(|store| store.revoke(unix, address, serial, not_after)) {
             tracing::warn!("{address} was revoked by its home: its security associations end");
@@ -229,13 +231,13 @@ impl Membership {
             }
         };
         // The home itself believes them no longer, either.
-        let unix = super::trust::unix();
+        let unix = super::system::unix();
         for (serial, not_after) in &live {
             if let Some(serial) = Serial::parse(serial) {
                 self.trust.change(|store| store.revoke(unix, address, serial, *not_after));
             }
         }
-        let agent = in_prefix(prefix, 0, 1);
+        let agent = agent_of(prefix);
         for ike in node.ikes_of(agent) {
             for (serial, not_after) in &live {
                 let tell = Tell::Revoked { address, serial: serial.clone(), not_after: *not_after };

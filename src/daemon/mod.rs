@@ -13,6 +13,7 @@ mod membership;
 mod naming;
 mod requests;
 mod state;
+pub mod system;
 pub mod telemetry;
 pub mod trust;
 

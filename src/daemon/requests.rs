@@ -1,6 +1,5 @@
 //! What the control socket asks of a running daemon.
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
 use super::home::{self, SharedHome};
 use super::machine::plan;
+use super::state::StateFile;
 use super::trust;
 use crate::api::home::HomeRequest;
 use crate::api::{
@@ -42,8 +42,10 @@ pub(super) struct Desk {
     pub(super) config: Config,
     pub(super) trust: Arc<Trust>,
     pub(super) keylog: bool,
-    /// Sequence numbers of Binding Updates that were persisted.
-    pub(super) sequences: BTreeMap<Ipv6Addr, u16>,
+    /// What is remembered between runs.
+    pub(super) state: StateFile,
+    /// The configuration was read again: the event loop has not acted on it yet.
+    pub(super) reloaded: bool,
     pub(super) started: Instant,
     pub(super) summary: Summary,
     /// The home that this machine is.
@@ -79,6 +81,7 @@ fn document(value: &impl serde::Serialize) -> Reply {
 impl Desk {
     pub(super) fn new(
         config: Config,
+        state: StateFile,
         trust: Arc<Trust>,
         keylog: bool,
         started: Instant,
@@ -87,13 +90,14 @@ impl Desk {
     ) -> Self {
         Self {
             config,
+            state,
+            reloaded: false,
             trust,
             keylog,
             started,
             summary,
             home,
             effects: Vec::new(),
-            sequences: BTreeMap::new(),
             owners: None,
             waiting: Vec::new(),
             down: Vec::new(),
@@ -253,8 +257,12 @@ impl Desk {
         }
         trust::apply(Some(&self.config), &new, &self.trust)
             .map_err(|error| refusal("request", format!("nothing was changed: {error}")))?;
-        node.set_config(now, new.to_node(self.keylog, &self.trust, self.home.as_ref(), &self.sequences));
+        node.set_config(
+            now,
+            new.to_node(self.keylog, &self.trust, self.home.as_ref(), &self.state.state.sequences),
+        );
         self.config = new;
+        self.reloaded = true;
         Ok(format!("{} was read again", self.config.path.display()))
     }
 

@@ -1,10 +1,10 @@
 //! Trust and the configuration: roots and certificates that files name, the machine's clock, and what the user is told.
-#![expect(clippy::disallowed_methods, reason = "this is where the time of day comes in")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::config::Config;
+use super::system::{since_1970, unix};
 use crate::pki::trust::PinPolicy;
 use crate::pki::{TrustError, TrustStore, UnixSeconds};
 use crate::policy::trust::{Trust, TrustNews, WallClock};
@@ -18,17 +18,8 @@ struct SystemClock;
 
 impl WallClock for SystemClock {
     fn unix(&self, _: Instant) -> UnixSeconds {
-        since_1970().as_secs()
+        unix()
     }
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
-/// Seconds since 1970.
-pub(super) fn unix() -> UnixSeconds {
-    since_1970().as_secs()
 }
 
 /// With the memory of an earlier run.
@@ -52,7 +43,7 @@ pub fn apply(old: Option<&Config>, new: &Config, trust: &Trust) -> Result<(), Tr
         Ok(())
     })?;
     trust.set_policy(new.pin);
-    let now = since_1970().as_secs();
+    let now = unix();
     for entity in &new.entities {
         let Some(certificate) = entity.certificate.clone() else {
             trust.remove_own(entity.address);

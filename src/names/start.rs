@@ -11,7 +11,7 @@ use super::serve::{Server, serve};
 use super::stub::{DEFAULT_STUB, HomeDomain, Stub, StubError};
 use super::table::Table;
 use super::zone::{Zone, ZoneError, reverse};
-use crate::addr::plan::in_prefix;
+use crate::addr::plan::agent_of;
 
 /// What is to be started.
 #[derive(Clone)]
@@ -147,7 +147,7 @@ impl Names {
     fn for_resolved(&self, homes: &[HomeDomain]) -> Result<Option<LinkNames>, ZoneError> {
         let server = match homes {
             [] => return Ok(None),
-            [home] if self.server.is_none() => (in_prefix(home.prefix, 0, 1), super::serve::PORT).into(),
+            [home] if self.server.is_none() => (agent_of(home.prefix), super::serve::PORT).into(),
             _ => match self.stub() {
                 Some(stub) => stub,
                 None => return Ok(None),

@@ -25,7 +25,7 @@ use super::message::{NoQuery, Query, Transport, refuse};
 use super::resolv_conf::Resolvers;
 use super::serve::PORT;
 use super::zone::{ZoneError, apex, reverse};
-use crate::addr::plan::in_prefix;
+use crate::addr::plan::agent_of;
 
 /// Where the forwarder listens unless told otherwise: an address that nobody else uses, so that port 53 is free there
 /// (RFC 1122 §3.2.1.3: all of 127/8 is this machine).
@@ -157,7 +157,7 @@ impl Stub {
 }
 
 fn routes(homes: &[HomeDomain]) -> Result<Vec<Home>, ZoneError> {
-    let at_home = |home: &HomeDomain| Home::new(home, (in_prefix(home.prefix, 0, 1), PORT).into());
+    let at_home = |home: &HomeDomain| Home::new(home, (agent_of(home.prefix), PORT).into());
     let mut routes = homes.iter().map(at_home).collect::<Result<Vec<_>, _>>()?;
     // The longest domain is found first: one home's may be inside another's.
     routes.sort_by_key(|home| std::cmp::Reverse(home.domain.label_count()));

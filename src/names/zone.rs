@@ -24,7 +24,7 @@ use ipnet::Ipv6Net;
 
 use super::message::{Builder, NoQuery, Query, Transport, refuse};
 use super::table::{Table, Unavailable};
-use crate::addr::plan::in_prefix;
+use crate::addr::plan::agent_of;
 
 /// How long an answer is kept: a moved or removed name is gone after it.
 const POSITIVE: Ttl = Ttl::from_secs(60);
@@ -94,7 +94,7 @@ impl Zone {
         };
         Ok(Self {
             reverse: reverse(prefix)?,
-            agent: in_prefix(prefix, 0, 1),
+            agent: agent_of(prefix),
             prefix,
             name_server: below("ns")?,
             mailbox: below("root")?,

@@ -42,6 +42,13 @@ pub struct Registration {
     pub sequence: Option<u16>,
 }
 
+impl Registration {
+    /// Is this address of ours reached by way of it?
+    pub fn covers(&self, address: Ipv6Addr) -> bool {
+        self.sender == address || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    }
+}
+
 /// This node is the home agent of a home.
 #[derive(Clone, Debug)]
 pub struct HomeAgentConfig {

@@ -32,22 +32,21 @@ impl Policy for Judge<'_> {
 }
 
 impl Node {
-    /// Becomes a home agent, with the bindings of an earlier run.
+    /// Becomes a home agent, with the bindings of an earlier run. Gives what the data plane is to be filled with.
     pub fn serve_home(
         &mut self,
         now: Instant,
         authority: std::sync::Arc<dyn Authority>,
         seed: [u8; 32],
         rows: impl IntoIterator<Item = Row>,
-    ) {
-        let Some(role) = &self.config.home_agent else { return };
+    ) -> Vec<(Ipv6Net, SocketAddrV4)> {
+        let Some(role) = &self.config.home_agent else { return Vec::new() };
         let mut agent = Agent::new(AgentConfig::new(role.address), seed, now);
         agent.restore(now, rows);
-        for (prefix, care_of) in agent.routes() {
-            self.events.push_back(Event::Route { prefix, care_of: Some(care_of) });
-        }
+        let routes = agent.routes().collect();
         self.agent = Some(agent);
         self.authority = Some(authority);
+        routes
     }
 
     /// Forgets everything that this entity bound: it was removed or revoked. Its SAs with us end.
@@ -73,11 +72,6 @@ impl Node {
         self.agent.as_mut().map(|agent| agent.take_changes(now, all)).unwrap_or_default()
     }
 
-    /// Every binding, for `status`.
-    pub fn bindings(&self, now: Instant) -> Vec<Row> {
-        self.agent.as_ref().map(|agent| agent.rows(now).collect()).unwrap_or_default()
-    }
-
     /// A Mobility Header came out of the SA with an entity of ours.
     pub(super) fn handle_binding_message(&mut self, now: Instant, child: &ChildOf, packet: &[u8]) {
         let (Some(agent), Some(role)) = (&mut self.agent, &self.config.home_agent) else { return };
@@ -100,16 +94,14 @@ impl Node {
     /// Acts on everything that the home agent has to say.
     pub(super) fn drain_agent(&mut self, now: Instant) {
         let mut moved = Vec::new();
-        let Some(agent) = &mut self.agent else { return };
-        while let Some(event) = agent.poll_event() {
+        while let Some(event) = self.agent.as_mut().and_then(Agent::poll_event) {
             match event {
                 AgentEvent::Route { prefix, care_of } => {
                     self.events.push_back(Event::Route { prefix, care_of: Some(care_of) });
-                    moved.push((prefix, Some(care_of)));
+                    moved.push((prefix, care_of));
                 }
                 AgentEvent::Unroute { prefix } => {
                     self.events.push_back(Event::Route { prefix, care_of: None });
-                    moved.push((prefix, None));
                 }
                 AgentEvent::Moved { sender, care_of } => {
                     tracing::debug!(%sender, %care_of, "is reached elsewhere now");
@@ -119,11 +111,9 @@ impl Node {
                 }
             }
         }
-        while let Some(transmit) = agent.poll_transmit() {
-            let key = (self.config.home_agent.as_ref().map(|role| role.address), transmit.home_address);
-            let (Some(local), remote) = key else { continue };
-            let active = self.pairs.get(&(local, remote)).and_then(|pair| pair.active);
-            if let Some(child) = active.and_then(|id| self.children.get(&id)) {
+        while let Some(transmit) = self.agent.as_mut().and_then(Agent::poll_transmit) {
+            let Some(role) = &self.config.home_agent else { continue };
+            if let Some(child) = self.active_child((role.address, transmit.home_address)) {
                 let mut outbound = child.outbound_entry(self.config.mtu);
                 outbound.path = UdpPath::direct(outbound.path.local, transmit.care_of);
                 self.injects.push_back(Inject::packet(outbound, transmit.packet));
@@ -135,8 +125,7 @@ impl Node {
     }
 
     /// Entities of our own talk to whoever is bound here straight at the care-of address.
-    fn binding_moved(&mut self, now: Instant, prefix: Ipv6Net, care_of: Option<SocketAddrV4>) {
-        let Some(care_of) = care_of else { return };
+    fn binding_moved(&mut self, now: Instant, prefix: Ipv6Net, care_of: SocketAddrV4) {
         let keys: Vec<_> = self
             .paths
             .keys()

@@ -363,9 +363,9 @@ impl Node {
         self.ikes.iter().filter(|(_, (ours, _))| *ours == local).map(|(id, _)| *id).collect()
     }
 
-    /// Which of our entities speaks with the home agent for this one.
-    pub fn sender_for(&self, local: Ipv6Addr) -> Option<Ipv6Addr> {
-        self.registration_of(local)
+    /// What the peer of this pair is sent on, if anything.
+    fn active_child(&self, key: PairKey) -> Option<&Child> {
+        self.children.get(&self.pairs.get(&key)?.active?)
     }
 
     fn ikes_with(&self, remote: Ipv6Addr) -> Vec<IkeId> {

@@ -1,7 +1,7 @@
 //! Path control between two of us that met on the relayed path: one [`path::Agent`] for each pair of entities.
 //!
 //! The design would share paths between all SAs of the same two nodes, known by a token. A token that every
-//! correspondent knows proves nothing: one of them could move the paths of another (decision 0010).
+//! correspondent knows proves nothing: one of them could move the paths of another (decision 0012).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Instant;
@@ -30,11 +30,6 @@ impl Node {
         self.interfaces = addresses;
     }
 
-    /// Path control of a pair, for `status`.
-    pub fn paths_of(&self, key: (std::net::Ipv6Addr, std::net::Ipv6Addr)) -> Option<&path::Agent> {
-        self.paths.get(&key).map(|paths| &paths.agent)
-    }
-
     /// An SA came up on the relayed path with another of us: its paths are ours to choose.
     pub(super) fn begin_paths(&mut self, now: Instant, key: PairKey, relayed: UdpPath, confidential: bool) {
         // Addresses are told to nobody but the peer.
@@ -60,7 +55,7 @@ impl Node {
     /// What we offer: our interfaces, and what our home agent sees.
     fn candidates(&self, local: std::net::Ipv6Addr) -> Vec<Candidate> {
         let port = self.config.port;
-        let observed = self.registration_of(local).and_then(|sender| self.observed.get(&sender).copied());
+        let observed = self.sender_for(local).and_then(|sender| self.observed.get(&sender).copied());
         observed
             .map(|address| Candidate { kind: CandidateKind::Observed, address })
             .into_iter()
@@ -137,8 +132,7 @@ impl Node {
     /// Tells the agents which of them carry data, once per reading of the counters.
     pub(super) fn paths_read_counters(&mut self, now: Instant) {
         for key in self.paths.keys().copied().collect::<Vec<_>>() {
-            let active = self.pairs.get(&key).and_then(|pair| pair.active);
-            let sent = active.and_then(|id| self.children.get(&id)).map_or(0, |child| child.outbound.bytes());
+            let sent = self.active_child(key).map_or(0, |child| child.outbound.bytes());
             let Some(paths) = self.paths.get_mut(&key) else { continue };
             if std::mem::replace(&mut paths.sent, sent) != sent && sent > 0 {
                 paths.agent.handle_data_sent(now);
@@ -163,10 +157,8 @@ impl Node {
     }
 
     fn drain_paths(&mut self, now: Instant, key: PairKey) {
-        let active = self.pairs.get(&key).and_then(|pair| pair.active);
         while let Some(transmit) = self.paths.get_mut(&key).and_then(|paths| paths.agent.poll_transmit()) {
-            let child = active.and_then(|id| self.children.get(&id));
-            let (Some(paths), Some(child)) = (self.paths.get(&key), child) else { continue };
+            let (Some(paths), Some(child)) = (self.paths.get(&key), self.active_child(key)) else { continue };
             // A full-size challenge is as large as a packet may ever be: the limit for applications is not for it.
             let mut outbound = child.outbound_entry(u16::MAX);
             outbound.path = on_wire(transmit.path, paths.relayed);

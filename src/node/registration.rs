@@ -29,27 +29,14 @@ impl Node {
 
     /// Is this address of ours reachable through its home agent?
     pub(super) fn is_registered(&self, local: Ipv6Addr) -> bool {
-        self.registered.iter().any(|sender| {
-            *sender == local
-                || self.config.registrations.iter().any(|registration| {
-                    registration.sender == *sender
-                        && registration.prefixes.iter().any(|prefix| prefix.contains(&local))
-                })
-        })
+        let mut covering = self.config.registrations.iter().filter(|registration| registration.covers(local));
+        covering.any(|registration| self.registered.contains(&registration.sender))
     }
 
-    /// Where our home agent sees us, and behind a NAT or not; for path candidates and `status`.
-    pub(super) fn registration_of(&self, local: Ipv6Addr) -> Option<Ipv6Addr> {
-        let agent = self.config.home_of(local)?.agent;
-        self.config
-            .registrations
-            .iter()
-            .find(|registration| {
-                registration.sender == local
-                    || registration.prefixes.iter().any(|prefix| prefix.contains(&local))
-            })
-            .filter(|_| agent != local)
-            .map(|registration| registration.sender)
+    /// Which of our entities speaks with the home agent for this one.
+    pub fn sender_for(&self, local: Ipv6Addr) -> Option<Ipv6Addr> {
+        let mut covering = self.config.registrations.iter().filter(|registration| registration.covers(local));
+        covering.next().map(|registration| registration.sender)
     }
 
     /// An SA with a peer came up or went; the mobility client wants to know about those with home agents.
@@ -103,9 +90,7 @@ impl Node {
         }
         while let Some(transmit) = self.mobility.poll_transmit() {
             let key = (transmit.home_address, transmit.home_agent);
-            let child =
-                self.pairs.get(&key).and_then(|pair| pair.active).and_then(|id| self.children.get(&id));
-            if let Some(child) = child {
+            if let Some(child) = self.active_child(key) {
                 let outbound = child.outbound_entry(self.config.mtu);
                 self.injects.push_back(Inject::packet(outbound, transmit.packet));
             }

@@ -57,6 +57,8 @@ pub enum TrustError {
         "the certificate is made for {0} seconds, and a leaf lives for a day at most: its home breaks the rule that bounds revocation"
     )]
     LivesTooLong(UnixSeconds),
+    #[error("the certificate of {0} is for another key than ours: its home mistook us for somebody else")]
+    AnotherKey(Ipv6Addr),
     #[error("the certificate carries a critical extension that nobody here understands")]
     CriticalExtension,
     #[error(

@@ -115,6 +115,18 @@ pub fn verify(
     Ok(verified)
 }
 
+/// Is `leaf` what the home `root` gave us: a valid certificate for this address and this key of ours?
+pub fn verify_own(
+    leaf: &[u8],
+    root: &Root,
+    now: UnixSeconds,
+    address: Ipv6Addr,
+    key: &PublicKey,
+) -> Result<VerifiedLeaf, TrustError> {
+    let verified = verify(leaf, &[], root, now, address)?;
+    if verified.key == *key { Ok(verified) } else { Err(TrustError::AnotherKey(address)) }
+}
+
 /// RFC 5280 §6 by the library, under this one root; then the root's own validity and path length, which path
 /// validation takes from no trust anchor (§6.1.1, §6.2).
 fn validate_path(leaf: &[u8], others: &[&[u8]], root: &Root, now: UnixSeconds) -> Result<(), TrustError> {

@@ -398,3 +398,14 @@ fn pem_files_hold_leaf_and_key() {
 
 mod memory;
 mod openssl;
+
+/// What a home sends as our renewed certificate: neither another home's nor one for somebody else's key is taken.
+#[test]
+fn our_own_certificate_is_of_our_home_for_our_key() {
+    let (home, other) = (authority(1), authority(2));
+    let own =
+        |leaf: &[u8], key: &PrivateKey| leaf::verify_own(leaf, home.root(), NOW, alice(), &key.public());
+    assert_eq!(own(&leaf_of(&home), &key(9)).unwrap().address, alice());
+    assert_eq!(own(&leaf_of(&home), &key(8)), Err(TrustError::AnotherKey(alice())));
+    assert!(own(&leaf_of(&other), &key(9)).is_err());
+}

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::Config;
-use crate::addr::plan::{FIRST_NODE, in_prefix};
+use crate::addr::plan::{FIRST_NODE, agent_of};
 use crate::mobility::CareOfPolicy;
 use crate::node::{HomeAgentConfig, HomeConfig, Registration};
 
@@ -15,7 +15,7 @@ impl Config {
     pub(super) fn trusted_homes(&self) -> Vec<HomeConfig> {
         let known = self.roots.iter().filter_map(|root| {
             let prefix = root.prefix();
-            let agent = in_prefix(prefix, 0, 1);
+            let agent = agent_of(prefix);
             let endpoint = self.homes.endpoint(agent).inspect_err(|error| tracing::warn!("{error}")).ok()?;
             Some(HomeConfig { prefix, agent, endpoint })
         });
@@ -67,7 +67,7 @@ impl Config {
         let prefix = self.home_prefix?;
         let special = self.homes.allows_special();
         let care_of = CareOfPolicy { allow_special: special, ..CareOfPolicy::default() };
-        Some(HomeAgentConfig { prefix, address: in_prefix(prefix, 0, 1), care_of })
+        Some(HomeAgentConfig { prefix, address: agent_of(prefix), care_of })
     }
 }
 

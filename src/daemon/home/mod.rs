@@ -6,18 +6,18 @@
 //!   root.key          the root key (PKCS#8 PEM, mode 0600): without it nobody can be certified any more
 //!   root.pem          the root certificate, which others pin
 //! ```
-#![expect(clippy::disallowed_methods, reason = "this is where the clock and the system's randomness come in")]
 
 mod serve;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use zeroize::Zeroizing;
 
 use super::config::edit::write_private;
+use super::system::{NoRandomness, random, unix};
 use crate::api::ErrorReply;
 use crate::api::home::HomeRequest;
 use crate::crypto::identity::{PrivateKey, PublicKey};
@@ -63,19 +63,8 @@ pub enum HomeError {
         why: String,
     },
     /// The system has no randomness.
-    #[error("the system gives no randomness: {0}")]
-    Random(String),
-}
-
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, HomeError> {
-    let mut octets = Zeroizing::new([0; N]);
-    getrandom::fill(&mut *octets).map_err(|error| HomeError::Random(error.to_string()))?;
-    Ok(octets)
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
 }
 
 /// A home in its directory.
@@ -107,12 +96,12 @@ impl HomeDesk {
     fn fill(directory: &Path, prefix: Ipv6Net, domain: Option<&str>) -> Result<Self, HomeError> {
         let path = |name| directory.join(name);
         let mut registry = Registry::open(&path(REGISTRY))?;
-        let home = registry.init(By { now: now(), who: "home init" }, prefix, domain)?;
+        let home = registry.init(By { now: unix(), who: "home init" }, prefix, domain)?;
         let key = PrivateKey::from_seed(&*random()?);
         let text = key.to_pem();
         let content =
             |why: &dyn std::fmt::Display| HomeError::Content { path: path(ROOT), why: why.to_string() };
-        let authority = Authority::create(key, home.prefix, home.domain.as_deref(), now(), *random()?)
+        let authority = Authority::create(key, home.prefix, home.domain.as_deref(), unix(), *random()?)
             .map_err(|error| content(&error))?;
         let root = pem::encode(authority.root().der()).map_err(|error| content(&error))?;
         for (name, bytes) in [(ROOT_KEY, text.as_bytes()), (ROOT, root.as_bytes())] {
@@ -176,8 +165,9 @@ impl HomeDesk {
 
     /// Answers a request of the control socket or the command line.
     pub fn answer(&mut self, who: &str, request: HomeRequest) -> Result<Outcome, ErrorReply> {
-        let now = now();
-        let failed = |error: HomeError| ErrorReply { stage: "internal".to_owned(), error: error.to_string() };
+        let now = unix();
+        let failed =
+            |error: NoRandomness| ErrorReply { stage: "internal".to_owned(), error: error.to_string() };
         let octets = random::<RANDOM_LEN>().map_err(failed)?;
         let (authority, lifetime) = (&self.authority, self.lifetime);
         let mut issue = |grant: &Grant| issue(authority, lifetime, grant, now);
@@ -186,7 +176,7 @@ impl HomeDesk {
 
     /// Adds the node that this machine is, with its key.
     pub fn add_own_node(&mut self, name: &str, key: &PublicKey) -> Result<std::net::Ipv6Addr, HomeError> {
-        let by = By { now: now(), who: "home init" };
+        let by = By { now: unix(), who: "home init" };
         let node = self.registry.node_add(by, name)?;
         self.registry.key_set(by, &node.name, key)?;
         Ok(node.address)
@@ -204,7 +194,7 @@ pub fn restore_without(directory: &Path, backup: &Path) -> Result<(), HomeError>
     // Before an empty registry is there.
     check_backup(backup)?;
     let mut registry = Registry::open(&directory.join(REGISTRY))?;
-    registry.restore(By { now: now(), who: "home restore" }, backup)?;
+    registry.restore(By { now: unix(), who: "home restore" }, backup)?;
     Ok(())
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-use super::{HomeDesk, HomeError, issue, now, random};
+use super::{HomeDesk, HomeError, issue};
 use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::crypto::secret::Secret;
 use crate::daemon::config::{Config, Entity};
+use crate::daemon::system::{random, unix};
 use crate::home::code::LookupId;
 use crate::home::entity::{Binding, By, Grant};
 use crate::home::talk::{Ask, Der, Membership, Tell};
@@ -43,7 +44,7 @@ impl SharedHome {
 impl Invitations for SharedHome {
     fn psk(&self, lookup: Ipv6Addr) -> Option<Secret> {
         let id = LookupId::from_bytes(&lookup.octets())?;
-        self.lock().registry.invitation_psk(now(), &id).ok()
+        self.lock().registry.invitation_psk(unix(), &id).ok()
     }
 }
 
@@ -120,7 +121,7 @@ impl HomeDesk {
 
     /// A fresh certificate for the home agent.
     pub fn certify_agent(&mut self, key: &PublicKey) -> Result<Vec<u8>, HomeError> {
-        let (authority, lifetime, now) = (&self.authority, self.lifetime, now());
+        let (authority, lifetime, now) = (&self.authority, self.lifetime, unix());
         let mut make = |grant: &Grant| issue(authority, lifetime, grant, now);
         let by = By { now, who: "home agent" };
         Ok(self.registry.certify_home(by, key, &mut make)?.certificate)
@@ -133,7 +134,7 @@ impl HomeDesk {
         subject: Ipv6Addr,
         key: &PublicKey,
     ) -> Result<Vec<u8>, HomeError> {
-        let (authority, lifetime, now) = (&self.authority, self.lifetime, now());
+        let (authority, lifetime, now) = (&self.authority, self.lifetime, unix());
         let mut make = |grant: &Grant| issue(authority, lifetime, grant, now);
         let who = caller.to_string();
         let by = By { now, who: &who };
@@ -159,7 +160,7 @@ impl HomeDesk {
     fn join(&mut self, remote: Ipv6Addr, key: &str, label: Option<&str>) -> Result<Tell, String> {
         let key = parse_key(key)?;
         let lookup = LookupId::from_bytes(&remote.octets()).ok_or("this is no lookup id")?;
-        let (authority, lifetime, now) = (&self.authority, self.lifetime, now());
+        let (authority, lifetime, now) = (&self.authority, self.lifetime, unix());
         let mut make = |grant: &Grant| issue(authority, lifetime, grant, now);
         let by = By { now, who: "join by code" };
         let joined =
@@ -175,7 +176,7 @@ impl HomeDesk {
 
     fn take(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
         let who = remote.to_string();
-        let by = By { now: now(), who: &who };
+        let by = By { now: unix(), who: &who };
         let user = self.registry.take(by, &who).map_err(|error| error.to_string())?;
         let message = format!("{} is held by {remote} now", user.address);
         Ok((Tell::Done { message }, vec![Effect::Cut(user.address), Effect::Changed]))
@@ -183,7 +184,7 @@ impl HomeDesk {
 
     fn leave(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
         let who = remote.to_string();
-        let by = By { now: now(), who: &who };
+        let by = By { now: unix(), who: &who };
         self.registry.remove(by, &who).map_err(|error| error.to_string())?;
         let message = format!("{remote} has left this home");
         Ok((Tell::Done { message }, vec![Effect::Changed]))
@@ -191,7 +192,7 @@ impl HomeDesk {
 
     /// Bindings of an earlier run.
     pub fn restored_bindings(&self) -> Result<Vec<Row>, HomeError> {
-        let now = now();
+        let now = unix();
         let rows = self.registry.bindings()?.into_iter().filter_map(|binding| {
             let remaining = Duration::from_secs(binding.ends.checked_sub(now)?);
             let sender = self.sender_of(binding.prefix)?;
@@ -212,7 +213,7 @@ impl HomeDesk {
 
     /// Keeps what changed.
     pub fn keep_bindings(&mut self, changes: &[Change]) -> Result<(), HomeError> {
-        let now = now();
+        let now = unix();
         let mut gone = Vec::new();
         let mut kept = Vec::new();
         for change in changes {
@@ -232,12 +233,12 @@ impl HomeDesk {
 
     /// Certificates of an address that others may still believe.
     pub fn live_certificates(&self, address: Ipv6Addr) -> Result<Vec<(String, u64)>, HomeError> {
-        Ok(self.registry.live_certificates(now(), address)?)
+        Ok(self.registry.live_certificates(unix(), address)?)
     }
 
     /// Ends what has run out: codes, retry windows, pending requests.
     pub fn expire(&mut self) -> Result<(), HomeError> {
-        self.registry.expire(now())?;
+        self.registry.expire(unix())?;
         Ok(())
     }
 }

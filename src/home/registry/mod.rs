@@ -35,7 +35,7 @@ pub use redirects::{Redirect, Sign};
 use super::entity::{By, Home};
 use super::error::Error;
 use super::name;
-use crate::addr::plan::in_prefix;
+use crate::addr::plan::agent_of;
 use crate::crypto::secret::Secret;
 
 /// Octets of a kept secret.
@@ -69,7 +69,7 @@ impl Registry {
         let home = Home {
             prefix,
             domain: domain.map(name::domain).transpose()?,
-            infrastructure: in_prefix(prefix, 0, 1),
+            infrastructure: agent_of(prefix),
             created: by.now,
         };
         self.write(|tx| {
