@@ -31,6 +31,9 @@ pub struct Status {
     pub policies: Vec<PolicyStatus>,
     /// Dropped packets by reason; reasons that never happened are left out.
     pub drops: BTreeMap<String, u64>,
+    /// Packets and octets in relayed form that were passed on or taken, and "unreachable" answers.
+    #[serde(default)]
+    pub relayed: BTreeMap<String, u64>,
 }
 
 /// A local entity.

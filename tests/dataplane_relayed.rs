@@ -8,24 +8,20 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use dataplane_support::*;
+use domicile::addr::home::Homes;
 use domicile::dataplane::batch::{PacketBuffer, SendBatch};
 use domicile::dataplane::counters::DropReason;
 use domicile::dataplane::event::{Relay, UdpPath};
 use domicile::dataplane::inbound::{self, Inner, Verdict};
 use domicile::dataplane::outbound;
-use domicile::dataplane::tables::{self, Outbound, Reader};
-use domicile::wire::relay::{self, OVERHEAD};
-
-fn relayed_path() -> UdpPath {
-    UdpPath { relay: Some(Relay { local: alice(), remote: bob() }), ..path() }
-}
+use domicile::dataplane::relay::{self, Limits, Roles};
+use domicile::dataplane::tables::Reader;
+use domicile::wire::ip::Ipv6View;
+use domicile::wire::relay::{NEXT_HEADER_ESP, OVERHEAD, wrap_ike};
 
 /// What alice sends by way of her home agent.
 fn sent(inner: &[u8]) -> Vec<u8> {
-    let (mut publisher, reader) = tables::new();
-    publisher.set_policy(policy(&[]), vec![alice()]);
-    let sa = outbound_sa(SPI, alice(), bob(), NO_LIMITS);
-    publisher.set_outbound(alice(), bob(), Outbound { sa, path: relayed_path(), mtu: 1380 });
+    let (_publisher, reader) = sender_by(relayed_path());
     let mut batch = SendBatch::new();
     let verdict = outbound::process(&reader, inner, &mut batch);
     assert!(matches!(verdict, outbound::Verdict::Sealed { .. }), "{verdict:?}");
@@ -35,18 +31,27 @@ fn sent(inner: &[u8]) -> Vec<u8> {
 }
 
 fn bobs_tables() -> Reader {
-    let (mut publisher, reader) = tables::new();
-    publisher.set_policy(policy(&[]), vec![bob()]);
-    publisher.install_inbound(inbound_sa(SPI, bob(), alice(), NO_LIMITS));
-    reader
+    receiver(NO_LIMITS).1
 }
 
+/// What becomes of a datagram that came from the home of bob, who is a member there and no home himself.
 fn arrives(reader: &Reader, datagram: &[u8], out: &mut PacketBuffer) -> Verdict<'static> {
-    match inbound::process(reader, datagram, mirrored(path()), 3, Duration::ZERO, out) {
+    let (mut publisher, roles) = relay::new();
+    let homes = Homes::new(Vec::new(), true);
+    let from = UdpPath { remote: homes.endpoint(bob()).unwrap(), ..mirrored(path()) };
+    publisher.set_roles(Roles { local: [bob()].into(), home: None, homes });
+    let Verdict::Relayed(packet) = inbound::process(reader, datagram, from, 3, Duration::ZERO, out) else {
+        panic!("not in relayed form")
+    };
+    let mut relay = relay::Relay::new(roles, Limits::default(), [1; 16]);
+    let relay::Verdict::Local(relayed) = relay.decide(packet, from.remote, Duration::ZERO) else {
+        return Verdict::Relayed(&[]);
+    };
+    match inbound::relayed(reader, relayed, from, Duration::ZERO, out) {
         Verdict::Authentic { spi, path, inner, news } => Verdict::Authentic { spi, path, inner, news },
         Verdict::Refused { spi, reason } => Verdict::Refused { spi, reason },
         Verdict::UnknownSpi { spi, path } => Verdict::UnknownSpi { spi, path },
-        Verdict::Forward(_) => Verdict::Forward(&[]),
+        Verdict::Relayed(_) => panic!("relayed twice"),
         Verdict::Ike { path, .. } => Verdict::Ike { path, message: &[] },
         Verdict::Keepalive => Verdict::Keepalive,
     }
@@ -60,8 +65,8 @@ fn a_relayed_packet_arrives_as_it_went_and_tells_its_way() {
         datagram.len(),
         OVERHEAD + outbound_sa(SPI, alice(), bob(), NO_LIMITS).sealed_len(inner.len())
     );
-    let parsed = relay::parse(&datagram).unwrap();
-    assert_eq!((parsed.source, parsed.destination), (alice(), bob()));
+    let view = Ipv6View::new(&datagram).unwrap();
+    assert_eq!((view.source(), view.destination(), view.next_header()), (alice(), bob(), NEXT_HEADER_ESP));
     let mut out = PacketBuffer::new();
     // The outer congestion mark (3) came from the last home agent's IPv4: it says nothing, and drops nothing.
     let Verdict::Authentic { spi, path, inner: Ok(Inner::Packet), .. } =
@@ -87,19 +92,16 @@ fn the_outer_addresses_must_be_the_two_of_the_sa() {
     );
     let mut elsewhere = datagram.clone();
     elsewhere[24..40].copy_from_slice(&other.octets());
-    assert_eq!(arrives(&bobs_tables(), &elsewhere, &mut out), Verdict::Forward(&[]));
+    assert_eq!(arrives(&bobs_tables(), &elsewhere, &mut out), Verdict::Relayed(&[]));
     let mut fragment = datagram;
     fragment[6] = 44;
-    assert_eq!(
-        arrives(&bobs_tables(), &fragment, &mut out),
-        Verdict::Refused { spi: 0, reason: DropReason::Relayed }
-    );
+    assert_eq!(arrives(&bobs_tables(), &fragment, &mut out), Verdict::Relayed(&[]));
 }
 
 #[test]
 fn relayed_ike_is_told_with_its_way_back() {
-    let message = relay::wrap_ike(alice(), bob(), b"hello").unwrap();
+    let message = wrap_ike(alice(), bob(), &[1; 28]).unwrap();
     let verdict = arrives(&bobs_tables(), &message, &mut PacketBuffer::new());
     let Verdict::Ike { path: way, .. } = verdict else { panic!("{verdict:?}") };
-    assert_eq!(way, UdpPath { relay: Some(Relay { local: bob(), remote: alice() }), ..mirrored(path()) });
+    assert_eq!(way.relay, Some(Relay { local: bob(), remote: alice() }));
 }

@@ -80,7 +80,7 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
         udp_receive: udp.receiver(stop.clone()),
         ike_receive: None,
         udp_send: udp,
-        relay: None,
+        relay: no_relay(),
     };
     let (mut workers, _events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic).unwrap();
 
@@ -132,7 +132,7 @@ fn an_idle_device_stops_at_once() {
         udp_receive: udp.receiver(stop.clone()),
         ike_receive: Some(udp.receiver(stop.clone())),
         udp_send: udp,
-        relay: None,
+        relay: no_relay(),
     };
     let (workers, _events) = worker::start(edges, &reader, Arc::new(stop.clone()), sys::monotonic).unwrap();
     std::thread::sleep(Duration::from_millis(50));

@@ -9,15 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use domicile::addr::home::Homes;
 use domicile::dataplane::batch::{
     Arrival, PacketBuffer, ReceiveBatch, SendBatch, SendReport, Stop, TunRead, TunWrite, UdpReceive, UdpSend,
 };
-use domicile::dataplane::event::{Event, UdpPath};
+use domicile::dataplane::event::{self, Event, UdpPath};
+use domicile::dataplane::relay::{self, Limits, Relay, Roles};
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::dataplane::worker::{self, Edges, Workers};
 use domicile::dataplane::{inject, queue};
 use domicile::io::{sys, udp::Udp};
-use domicile::wire::ip::{Ipv6View, NEXT_HEADER_IPV6};
+use domicile::wire::{
+    self,
+    ip::{Ipv6View, NEXT_HEADER_IPV6},
+};
 use tokio::sync::mpsc::Receiver;
 
 mod dataplane_support;
@@ -162,6 +167,10 @@ impl Stop for Host {
 
 impl Host {
     fn start(reader: &Reader) -> (Self, Workers, Receiver<Event>) {
+        Self::start_with(reader, no_relay())
+    }
+
+    fn start_with(reader: &Reader, relay: Relay) -> (Self, Workers, Receiver<Event>) {
         let host = Self {
             from_apps: Pipe::new(),
             to_apps: Pipe::new(),
@@ -176,7 +185,7 @@ impl Host {
             udp_receive: NetIn(Arc::clone(&host.from_net)),
             ike_receive: Some(NetIn(Arc::clone(&host.from_net_500))),
             udp_send: NetOut(Arc::clone(&host.to_net)),
-            relay: None,
+            relay,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(host.clone()), sys::monotonic).unwrap();
         (host, workers, events)
@@ -238,6 +247,43 @@ fn applications_are_told_what_is_too_big_and_what_is_forbidden() {
     let drops = workers.summary().drops();
     assert_eq!((drops["too_big"], drops["discard"]), (1, 1));
     assert_eq!(drops.len(), 2);
+}
+
+/// A member takes relayed packets from its own home and from nobody else, whatever they carry.
+#[test]
+fn relayed_packets_come_from_the_own_home_or_not_at_all() {
+    let (_a, alice_reader) = sender_by(relayed_path());
+    let (_b, bob_reader) = receiver(NO_LIMITS);
+    let (mut publisher, reader) = relay::new();
+    let homes = Homes::new(Vec::new(), true);
+    publisher.set_roles(Roles { local: [bob()].into(), home: None, homes: homes.clone() });
+    let relay = Relay::new(reader, Limits::default(), [5; 16]);
+    let (here, alice_workers, _alice_events) = Host::start(&alice_reader);
+    let (there, bob_workers, mut bob_events) = Host::start_with(&bob_reader, relay);
+    here.from_apps.push(packet(alice(), bob(), 5));
+    let (_, esp) = here.to_net.take();
+    let ike = wire::relay::wrap_ike(alice(), bob(), &[7; 40]).unwrap();
+    let from = |remote| UdpPath { remote, ..mirrored(path()) };
+    let home = from(homes.endpoint(bob()).unwrap());
+    let strangers = ["192.0.2.66:4500".parse().unwrap(), SocketAddrV4::new(*home.remote.ip(), 4501)];
+    for stranger in strangers.map(from) {
+        there.from_net.push((stranger, esp.clone()));
+        there.from_net.push((stranger, ike.clone()));
+    }
+    let summary = bob_workers.summary();
+    eventually("they are counted", || summary.drops().get("relay_not_home") == Some(&4));
+    assert_eq!((summary.drops().len(), summary.totals().received_packets), (1, 0));
+    assert!(bob_events.try_recv().is_err(), "the control plane heard of it");
+
+    there.from_net.push((home, esp));
+    assert_eq!(there.to_apps.take(), packet(alice(), bob(), 5));
+    assert_eq!(next(&mut bob_events), Event::FirstPacket { spi: SPI });
+    there.from_net.push((home, ike));
+    let relay = Some(event::Relay { local: bob(), remote: alice() });
+    assert_eq!(next(&mut bob_events), Event::Ike { path: UdpPath { relay, ..home }, message: vec![7; 40] });
+    assert_eq!(summary.drops().len(), 1);
+    alice_workers.stop();
+    bob_workers.stop();
 }
 
 #[test]
@@ -379,7 +425,7 @@ fn both_directions_over_real_sockets() {
             udp_receive: end.udp.receiver(stop),
             ike_receive: None,
             udp_send: end.udp.clone(),
-            relay: None,
+            relay: no_relay(),
         };
         (apps, worker::start(edges, &end.reader, Arc::new(stop_all), sys::monotonic).unwrap())
     });

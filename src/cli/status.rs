@@ -75,10 +75,12 @@ fn render(status: &Status) -> String {
         peer.ike.iter().for_each(|ike| write_ike(&mut out, ike));
         peer.children.iter().for_each(|child| write_child(&mut out, child));
     }
-    if !status.drops.is_empty() {
-        let drops: Vec<[String; 2]> =
-            status.drops.iter().map(|(reason, count)| [reason.clone(), count.to_string()]).collect();
-        let _ = write!(out, "\n{}", table(&["DROPPED", "PACKETS"], &drops));
+    for (what, counts) in [("RELAYED", &status.relayed), ("DROPPED", &status.drops)] {
+        let rows: Vec<[String; 2]> =
+            counts.iter().map(|(reason, count)| [reason.clone(), count.to_string()]).collect();
+        if !rows.is_empty() {
+            let _ = write!(out, "\n{}", table(&[what, "COUNT"], &rows));
+        }
     }
     out
 }

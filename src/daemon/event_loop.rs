@@ -83,7 +83,7 @@ struct Daemon {
     signals: Signals,
     naming: Naming,
     membership: Membership,
-    /// Bindings, for the workers of a home agent.
+    /// Whom relayed packets may come from, and where they go.
     relay: relay::Publisher,
 }
 
@@ -109,8 +109,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     let (publisher, reader) = tables::new();
     let (mut relay, relay_reader) = relay::new();
     relay.set_roles(roles(&config));
-    let relay_seed = random()?;
-    let forward = home.is_some().then(|| relay::Relay::new(relay_reader, Limits::default(), *relay_seed));
+    let forward = relay::Relay::new(relay_reader, Limits::default(), *random()?);
     let (edge, events) = Edge::open(&config, &reader, forward).await?;
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());

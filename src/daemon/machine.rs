@@ -87,7 +87,7 @@ impl Edge {
     pub(super) async fn open(
         config: &Config,
         reader: &Reader,
-        relay: Option<Relay>,
+        relay: Relay,
     ) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
         may_administer()?;
         let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port)?;

@@ -306,6 +306,12 @@ impl Desk {
             peers: node.peers(now),
             policies: policies.collect(),
             drops,
+            relayed: self
+                .summary
+                .relayed()
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
         }
     }
 }

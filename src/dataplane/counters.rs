@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::batch::SendReport;
+use super::relay::{self, Refusal};
 
 /// Time since some moment before the start of the workers, the same for all of them, never going back.
 pub type Clock = fn() -> Duration;
@@ -69,8 +70,8 @@ drops! {
     Congestion => "congestion",
     /// In: an authentic dummy packet (RFC 4303 §2.6): not a fault.
     Dummy => "dummy",
-    /// In: encapsulated IPv6, the relayed form.
-    Relayed => "relayed",
+    /// In: a relayed ICMPv6 error: nobody proved it, and nothing depends on it.
+    Hint => "hint",
     /// In: an IKE message longer than any that we understand.
     IkeTooLong => "ike_too_long",
     /// The TUN refused a packet.
@@ -207,6 +208,7 @@ impl Counters {
 #[derive(Clone, Default)]
 pub struct Summary {
     workers: Vec<Arc<Counters>>,
+    relays: Vec<Arc<relay::Counters>>,
 }
 
 impl Summary {
@@ -217,14 +219,33 @@ impl Summary {
         counters
     }
 
-    /// Dropped packets by reason; reasons that never happened are left out.
+    /// One more relay.
+    pub fn add_relay(&mut self, counters: Arc<relay::Counters>) {
+        self.relays.push(counters);
+    }
+
+    /// Dropped packets by reason, those that a relay refused among them; reasons that never happened are left out.
     pub fn drops(&self) -> BTreeMap<String, u64> {
-        DropReason::ALL
+        let dropped = DropReason::ALL.iter().map(|reason| {
+            (reason.name(), self.workers.iter().map(|worker| worker.dropped(*reason)).sum::<u64>())
+        });
+        let refused = Refusal::ALL
             .iter()
-            .map(|reason| (*reason, self.workers.iter().map(|worker| worker.dropped(*reason)).sum()))
+            .map(|refusal| (refusal.name(), self.relays.iter().map(|relay| relay.of(*refusal)).sum()));
+        dropped
+            .chain(refused)
             .filter(|(_, count)| *count != 0)
-            .map(|(reason, count)| (reason.name().to_owned(), count))
+            .map(|(reason, count)| (reason.to_owned(), count))
             .collect()
+    }
+
+    /// What the relays passed on, delivered and answered; what never happened is left out.
+    pub fn relayed(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for (name, count) in self.relays.iter().flat_map(|relay| relay.passed()) {
+            *sums.entry(name).or_default() += count;
+        }
+        sums
     }
 
     /// What went through all of them.

@@ -7,11 +7,11 @@ use super::batch::PacketBuffer;
 use super::counters::DropReason;
 use super::ecn;
 use super::event::{Relay, UdpPath};
+use super::relay::{Payload, Relayed};
 use super::tables::{Reader, Receiving};
 use crate::esp::OpenError;
 use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_MOBILITY, NEXT_HEADER_NONE};
 use crate::wire::path;
-use crate::wire::relay::{self, Content};
 use crate::wire::udp_encap::{self, Datagram};
 
 /// What happens to a datagram.
@@ -49,8 +49,9 @@ pub enum Verdict<'a> {
         /// The message.
         message: &'a [u8],
     },
-    /// A relayed packet for somebody else: a home agent's business.
-    Forward(&'a [u8]),
+    /// A packet in relayed form: [`super::relay::Relay::decide`] says whether it may come from there and whose it is;
+    /// what is for us goes to [`relayed`].
+    Relayed(&'a [u8]),
     /// A NAT keepalive.
     Keepalive,
 }
@@ -97,7 +98,7 @@ pub fn process<'a>(
     match udp_encap::classify(datagram) {
         Ok(Datagram::Keepalive) => Verdict::Keepalive,
         Ok(Datagram::Ike(message)) => Verdict::Ike { path, message },
-        Ok(Datagram::Relayed(packet)) => relayed(reader, packet, path, now, out),
+        Ok(Datagram::Relayed(packet)) => Verdict::Relayed(packet),
         Err(udp_encap::Malformed) => Verdict::Refused { spi: 0, reason: DropReason::Malformed },
         Ok(Datagram::Esp { spi, packet }) => match reader.inbound(spi) {
             Some(receiving) => open(&receiving, packet, path, ecn, now, out),
@@ -106,29 +107,24 @@ pub fn process<'a>(
     }
 }
 
-/// The relayed form: for one of our entities it is taken off, and everything below it is as on the direct path.
-fn relayed<'a>(
+/// A relayed packet for one of our entities: its outer header is off, and everything below it is as on the direct path.
+/// `path` is how the datagram came.
+pub fn relayed<'a>(
     reader: &Reader,
-    packet: &'a [u8],
+    relayed: Relayed<'a>,
     path: UdpPath,
     now: Duration,
     out: &mut PacketBuffer,
 ) -> Verdict<'a> {
-    let refused = |spi, reason| Verdict::Refused { spi, reason };
-    let Ok(view) = Ipv6View::new(packet) else { return refused(0, DropReason::Malformed) };
-    if !reader.is_local(view.destination()) {
-        return Verdict::Forward(packet);
-    }
-    let Ok(relayed) = relay::parse(packet) else { return refused(0, DropReason::Relayed) };
     let path = UdpPath { relay: Some(Relay { local: relayed.destination, remote: relayed.source }), ..path };
-    match relayed.content {
-        Content::Ike(message) => Verdict::Ike { path, message },
-        Content::Esp(packet) => {
-            let spi = packet.first_chunk().map_or(0, |spi| u32::from_be_bytes(*spi));
+    match relayed.payload {
+        Payload::Ike(message) => Verdict::Ike { path, message },
+        Payload::IcmpError(_) => Verdict::Refused { spi: 0, reason: DropReason::Hint },
+        Payload::Esp { spi, packet } => {
             let Some(receiving) = reader.inbound(spi) else { return Verdict::UnknownSpi { spi, path } };
             let params = receiving.sa.params();
             if (params.local, params.remote) != (relayed.destination, relayed.source) {
-                return refused(spi, DropReason::Selectors);
+                return Verdict::Refused { spi, reason: DropReason::Selectors };
             }
             // Each home agent makes the outer IPv4 header anew: it says nothing about congestion further back.
             open(&receiving, packet, path, 0, now, out)

@@ -15,10 +15,12 @@
 //! use std::net::Ipv4Addr;
 //! use std::sync::Arc;
 //!
+//! use domicile::dataplane::relay::{self, Limits, Relay};
 //! use domicile::dataplane::{tables, worker};
 //! use domicile::io::{sys, tun::Tun, udp::Udp};
 //!
 //! let (publisher, reader) = tables::new(); // the publisher goes to `Node::new`
+//! let (relay_publisher, relay_reader) = relay::new(); // its roles say whom relayed packets may come from
 //! let stop = sys::StopEvent::new()?; // wakes everything that waits below
 //! let tun = Tun::open("dom0")?; // then addresses, MTU, up: netlink
 //! let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, 4500)?;
@@ -29,13 +31,13 @@
 //!     udp_receive: udp.receiver(stop.clone()),
 //!     ike_receive: Some(ike.receiver(stop.clone())),
 //!     udp_send: udp.clone(),
-//!     relay: None,
+//!     relay: Relay::new(relay_reader, Limits::default(), [7; 16]), // a random seed
 //! };
 //! let (mut workers, mut events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic)?;
 //! // tokio::select! { event = events.recv() => …, failure = workers.failed() => … }
 //! // IKE leaves with udp.send_to(path, …) or ike.send_to(path, …); waiting packets with inject::send_one.
 //! workers.stop();
-//! # drop((publisher, events)); Ok(()) }
+//! # drop((publisher, relay_publisher, events)); Ok(()) }
 //! ```
 
 pub mod batch;

@@ -15,7 +15,7 @@ use super::event::{Control, Event, UdpPath};
 use super::inbound::{self, Inner, News};
 use super::outbound;
 use super::queue::{self, EventQueue, MAX_CONTROL, MAX_IKE_MESSAGE};
-use super::relay::{self, Relay};
+use super::relay::{self, Relay, Relayed};
 use super::tables::Reader;
 use crate::wire::icmpv6::{self, Unreachable};
 
@@ -38,8 +38,8 @@ pub struct Edges<R, W, U, S> {
     pub ike_receive: Option<U>,
     /// Where ESP leaves.
     pub udp_send: S,
-    /// What forwards relayed packets, where this process is a home agent.
-    pub relay: Option<Relay>,
+    /// What decides about relayed packets.
+    pub relay: Relay,
 }
 
 /// A worker ended although nobody asked it to.
@@ -87,13 +87,14 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
     };
     workers.spawn("tun", failed.clone(), move || outbound.run())?;
 
+    workers.summary.add_relay(relay.counters());
     let inbound = Inbound {
         socket: udp_receive,
         tun: tun_write,
         desk: workers.desk(reader, &queue, clock),
         unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND),
         packet: PacketBuffer::new(),
-        forward: relay.map(|relay| Forward { relay, socket: udp_send, batch: SendBatch::new() }),
+        forward: Forward { relay, socket: udp_send, batch: SendBatch::new() },
     };
     workers.spawn("udp", failed.clone(), move || inbound.run())?;
 
@@ -290,7 +291,7 @@ struct Inbound<U, W, S> {
     desk: Desk,
     unknown: RateLimit,
     packet: PacketBuffer,
-    forward: Option<Forward<S>>,
+    forward: Forward<S>,
 }
 
 impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
@@ -305,16 +306,23 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
                         self.handle(payload, datagram.path, datagram.ecn, now);
                     }
                 }
-                if let Some(forward) = &mut self.forward {
-                    forward.flush(&self.desk);
-                }
+                self.forward.flush(&self.desk);
             }
         }
         Ok(())
     }
 
     fn handle(&mut self, payload: &[u8], path: UdpPath, ecn: u8, now: Duration) {
-        match inbound::process(&self.desk.reader, payload, path, ecn, now, &mut self.packet) {
+        let verdict = inbound::process(&self.desk.reader, payload, path, ecn, now, &mut self.packet);
+        let inbound::Verdict::Relayed(packet) = verdict else { return self.act(verdict, path, now) };
+        if let Some(local) = self.forward.handle(&self.desk, packet, path, ecn, now) {
+            let verdict = inbound::relayed(&self.desk.reader, local, path, now, &mut self.packet);
+            self.act(verdict, path, now);
+        }
+    }
+
+    fn act(&mut self, verdict: inbound::Verdict<'_>, path: UdpPath, now: Duration) {
+        match verdict {
             inbound::Verdict::Authentic { spi, path, inner, news } => {
                 match inner {
                     Ok(Inner::Packet) => self.deliver(),
@@ -334,10 +342,8 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
             }
             inbound::Verdict::Refused { spi, reason } => self.drop(reason, spi, path),
             inbound::Verdict::Ike { path, message } => self.desk.ike(path, message),
-            inbound::Verdict::Forward(packet) => match &mut self.forward {
-                Some(forward) => forward.handle(&self.desk, packet, path, ecn, now),
-                None => self.drop(DropReason::Relayed, 0, path),
-            },
+            // Decided about above, and never the outcome of what was inside one.
+            inbound::Verdict::Relayed(_) => {}
             inbound::Verdict::Keepalive => self.desk.counters.keepalive(),
         }
     }
@@ -377,7 +383,7 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
     }
 }
 
-/// The home agent's part of U: relayed packets go on without being opened.
+/// Relayed packets: what is for us comes back, a home agent sends on the others without opening them.
 struct Forward<S> {
     relay: Relay,
     socket: S,
@@ -385,7 +391,15 @@ struct Forward<S> {
 }
 
 impl<S: UdpSend> Forward<S> {
-    fn handle(&mut self, desk: &Desk, packet: &[u8], path: UdpPath, ecn: u8, now: Duration) {
+    /// The packet, if it is for us.
+    fn handle<'a>(
+        &mut self,
+        desk: &Desk,
+        packet: &'a [u8],
+        path: UdpPath,
+        ecn: u8,
+        now: Duration,
+    ) -> Option<Relayed<'a>> {
         match self.relay.decide(packet, path.remote, now) {
             relay::Verdict::Forward { to, hop_limit } => {
                 self.put(desk, UdpPath::direct(path.local, to), ecn, packet.len(), |room| {
@@ -397,10 +411,10 @@ impl<S: UdpSend> Forward<S> {
             relay::Verdict::Unreachable => {
                 self.put(desk, path, 0, packet.len(), |room| relay::unreachable(packet, room));
             }
-            relay::Verdict::Local { .. } | relay::Verdict::Refused(_) => {
-                desk.counters.count_drop(DropReason::Relayed);
-            }
+            relay::Verdict::Local(relayed) => return Some(relayed),
+            relay::Verdict::Refused(_) => {}
         }
+        None
     }
 
     fn put(

@@ -174,7 +174,7 @@ impl Host {
             inbound::Verdict::Ike { path, message } => {
                 self.tell(now, DataEvent::Ike { path, message: message.to_vec() });
             }
-            inbound::Verdict::Refused { .. } | inbound::Verdict::Forward(_) | inbound::Verdict::Keepalive => {
+            inbound::Verdict::Refused { .. } | inbound::Verdict::Relayed(_) | inbound::Verdict::Keepalive => {
             }
         }
         self.drain();

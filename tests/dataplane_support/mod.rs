@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use domicile::crypto::secret::Secret;
 use domicile::crypto::suite::EspSuite;
-use domicile::dataplane::event::UdpPath;
+use domicile::dataplane::event::{self, UdpPath};
+use domicile::dataplane::relay;
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
 use domicile::policy::spd::{Action, Policy, Services, Spd};
@@ -63,11 +64,30 @@ pub fn policy(more: &[(&str, Action)]) -> Spd {
 
 /// Alice's tables: she sends to Bob on [`SPI`].
 pub fn sender(limits: Limits, mtu: u16) -> (Publisher, Reader) {
+    sender_on(path(), limits, mtu)
+}
+
+/// The same by way of Alice's home agent.
+pub fn sender_by(path: UdpPath) -> (Publisher, Reader) {
+    sender_on(path, NO_LIMITS, 1380)
+}
+
+fn sender_on(path: UdpPath, limits: Limits, mtu: u16) -> (Publisher, Reader) {
     let (mut publisher, reader) = tables::new();
     publisher.set_policy(policy(&[]), vec![alice()]);
     let sa = outbound_sa(SPI, alice(), bob(), limits);
-    publisher.set_outbound(alice(), bob(), Outbound { sa, path: path(), mtu });
+    publisher.set_outbound(alice(), bob(), Outbound { sa, path, mtu });
     (publisher, reader)
+}
+
+/// The relayed path from Alice to Bob.
+pub fn relayed_path() -> UdpPath {
+    UdpPath { relay: Some(event::Relay { local: alice(), remote: bob() }), ..path() }
+}
+
+/// Of a process that has no entity and is no home: it refuses everything.
+pub fn no_relay() -> relay::Relay {
+    relay::Relay::new(relay::new().1, relay::Limits::default(), [0; 16])
 }
 
 /// Bob's tables: he receives from Alice on [`SPI`].

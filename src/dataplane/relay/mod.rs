@@ -158,18 +158,22 @@ pub enum Verdict<'a> {
         hop_limit: u8,
     },
     /// For an entity of this process.
-    Local {
-        /// Outer source: must be the remote end of the SA.
-        source: Ipv6Addr,
-        /// Outer destination: must be the local end of the SA.
-        destination: Ipv6Addr,
-        /// What it carries.
-        payload: Payload<'a>,
-    },
+    Local(Relayed<'a>),
     /// Nobody is bound there: send what [`unreachable()`] writes back to where the datagram came from.
     Unreachable,
     /// Nothing.
     Refused(Refusal),
+}
+
+/// A packet for an entity of this process, from where such packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed<'a> {
+    /// Outer source: must be the remote end of the SA.
+    pub source: Ipv6Addr,
+    /// Outer destination: must be the local end of the SA.
+    pub destination: Ipv6Addr,
+    /// What it carries.
+    pub payload: Payload<'a>,
 }
 
 /// Sets the hop limit of a packet that is forwarded.
@@ -210,7 +214,7 @@ impl Relay {
             Ok(verdict) => {
                 match verdict {
                     Verdict::Forward { .. } => self.counters.forwarded(datagram.len()),
-                    Verdict::Local { .. } => self.counters.delivered(datagram.len()),
+                    Verdict::Local(_) => self.counters.delivered(datagram.len()),
                     Verdict::Unreachable => self.counters.answered(),
                     Verdict::Refused(_) => {}
                 }
@@ -246,7 +250,7 @@ impl Relay {
             buckets.take(Class::Binding, bound.key, datagram.len(), now)?;
         }
         if roles.local.contains(&destination) {
-            return Ok(Verdict::Local { source, destination, payload });
+            return Ok(Verdict::Local(Relayed { source, destination, payload }));
         }
         let hop_limit = view.hop_limit().checked_sub(1).filter(|left| *left != 0).ok_or(Refusal::HopLimit)?;
         let (to, bound) = match next_hop(&roles, bindings, destination) {
