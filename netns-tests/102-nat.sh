@@ -34,9 +34,8 @@ direct_to server laptop "203.0.113.1:*"
 # Two hosts of one site that only the router connects: by its outside address.
 for name in laptop neighbour; do stop $name; bridge -n "${NS}e1" link set dev to-$name isolated on; done
 hairpin e1 on
-# It must not send them back to the wire between them, nor its bridge take the short way after translating.
+# It must not send them back to the wire between them.
 on e1 sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.lan.send_redirects=0
-[ ! -e /proc/sys/net/bridge ] || on e1 sysctl -qw net.bridge.bridge-nf-call-iptables=0
 for name in laptop neighbour; do : >"$DIR/$name.log"; start $name; registered $name; done
 direct_to laptop neighbour "203.0.113.1:*"
 say "hairpin: direct, by the router's outside address"

@@ -1,5 +1,7 @@
-# Members move from site to site under a TCP transfer and a stream: one, the other, both at once. No connection is lost.
+# Members move from site to site under a TCP transfer and a UDP stream in each direction: one, the other, both at once. No
+# connection is lost; lost datagrams are counted.
 source "$TESTS/home.sh"
+source "$TESTS/streams.sh"
 internet
 for name in e1 e2 e3 e4; do site $name endpoint-independent; done
 home_at home 192.0.2.10 home.example
@@ -10,14 +12,14 @@ direct_to laptop server "203.0.113.2:*"; direct_to server laptop "203.0.113.1:*"
 # moving WHAT BOUND COMMAND…: with everything running.
 moving() {
     local what=$1 bound=$2; shift 2
-    stream laptop server out 40; stream server laptop back 40
+    udp_stream laptop server out 16; udp_stream server laptop back 16
     (iperf server "$(entity_of server)" laptop -t 14 -b 20M >"$DIR/transfer.json") & local transfer=$!
     sleep 4
     "$@"
     wait $transfer
-    end_stream out; end_stream back
-    gap_below out "$bound" "$what, laptop to server"
-    gap_below back "$bound" "$what, server to laptop"
+    end_udp_stream out; end_udp_stream back
+    udp_within out "$bound" "$what, laptop to server"
+    udp_within back "$bound" "$what, server to laptop"
     [ "$(jq -r '.error // "none"' "$DIR/transfer.json")" = none ] || fail "$what: the transfer ended: $(jq -r .error "$DIR/transfer.json")"
     say "$what: TCP transfer of $(mbits <"$DIR/transfer.json") Mbit/s went on; now $(path_of laptop "$(entity_of server)")"
 }

@@ -53,6 +53,8 @@ site() {
     SITE_NUMBER[$name]=$n SITE_MAPPING[$name]=$2 SITE_FILTERING[$name]=${3:-$2} SITE_HAIRPIN[$name]=off SITE_REBOOTS[$name]=0
     host "$name"
     on "$name" sysctl -qw net.ipv4.ip_forward=1
+    # What its bridge carries is not routed, and not translated as if it were.
+    [ ! -e /proc/sys/net/bridge ] || on "$name" sysctl -qw net.bridge.bridge-nf-call-iptables=0
     attach "$name" wan "$(outside_of "$name")"
     ip -n "$NS$name" link add lan type bridge
     ip -n "$NS$name" link set lan addrgenmode none; ip -n "$NS$name" link set lan up
