@@ -2,6 +2,7 @@
 //! documents with `--json`. Durations are seconds as decimals, SPIs are hexadecimal strings.
 
 pub mod home;
+pub mod trust;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddrV4};

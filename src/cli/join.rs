@@ -140,7 +140,7 @@ impl Files<'_> {
     }
 }
 
-fn root_name(root: &Root) -> String {
+pub(super) fn root_name(root: &Root) -> String {
     let prefix = root.prefix().network().segments();
     format!("home-{:x}-{:x}-{:x}.pem", prefix[0], prefix[1], prefix[2])
 }

@@ -14,6 +14,7 @@ mod peer;
 mod ping;
 mod render;
 mod status;
+mod trust;
 mod verbs;
 
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
         Verb::Key(args) => key::run(cli, args),
         Verb::Address(args) => address::run(args),
         Verb::Peer(args) => peer::run(cli, args),
+        Verb::Trust(verb) => trust::run(cli, verb),
         Verb::Join(args) => join::run(cli, args),
         Verb::Home(verb) => home::run(cli, verb),
         Verb::Up(args) => verbs::up(cli, args),

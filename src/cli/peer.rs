@@ -69,7 +69,7 @@ fn psk_file(config: &Path, given: &str) -> Result<String, Failed> {
 }
 
 /// A running daemon takes the change up; without one there is nothing to do.
-fn reload(cli: &Cli) -> Result<(), Failed> {
+pub(super) fn reload(cli: &Cli) -> Result<(), Failed> {
     match ask(cli, Method::POST, "/v1/reload", NO_BODY, Duration::from_secs(5)) {
         Ok(Done { .. }) => say("The running daemon took it up."),
         Err(failed) if failed.code == NOT_RUNNING => Ok(()),

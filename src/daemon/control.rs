@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::Error;
 use crate::api::home::HomeRequest;
+use crate::api::trust::ForgetRequest;
 use crate::api::{ErrorReply, PeerRequest};
 
 /// Octets of a request body.
@@ -36,6 +37,12 @@ pub enum Request {
     Rekey(PeerRequest),
     /// `POST /v1/home`
     Home(HomeRequest),
+    /// `GET /v1/trust`
+    Trust,
+    /// `GET /v1/trust/keys`
+    TrustKeys,
+    /// `POST /v1/trust/forget`
+    Forget(ForgetRequest),
     /// `POST /v1/reload`
     Reload,
     /// `POST /v1/down`
@@ -117,6 +124,12 @@ fn router(calls: mpsc::Sender<Call>) -> Router {
         .route(
             "/v1/home",
             post(|State(calls): Calls, body: Body<HomeRequest>| with(calls, body, Request::Home)),
+        )
+        .route("/v1/trust", get(|State(calls): Calls| ask(calls, Request::Trust)))
+        .route("/v1/trust/keys", get(|State(calls): Calls| ask(calls, Request::TrustKeys)))
+        .route(
+            "/v1/trust/forget",
+            post(|State(calls): Calls, body: Body<ForgetRequest>| with(calls, body, Request::Forget)),
         )
         .route("/v1/reload", post(|State(calls): Calls| ask(calls, Request::Reload)))
         .route("/v1/down", post(|State(calls): Calls| ask(calls, Request::Down)))

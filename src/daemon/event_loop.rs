@@ -113,7 +113,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     let (edge, events) = Edge::open(&config, &reader, forward).await?;
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());
-    trust::apply(None, &config, &trust)?;
+    trust::apply(&config, &trust)?;
     let told = config.to_node(keylog.is_some(), &trust, home.as_ref(), &state.state.sequences);
     let mut node = Node::new(told, publisher, *random()?, now);
     if let Some(home) = &home {

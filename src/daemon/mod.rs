@@ -10,6 +10,7 @@ mod keylog;
 mod lookup;
 mod machine;
 mod membership;
+pub mod memory;
 mod naming;
 mod requests;
 mod state;

@@ -10,9 +10,11 @@ use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
 use super::home::{self, SharedHome};
 use super::machine::plan;
+use super::memory;
 use super::state::StateFile;
 use super::trust;
 use crate::api::home::HomeRequest;
+use crate::api::trust::ForgetRequest;
 use crate::api::{
     CertificateStatus, ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status,
 };
@@ -21,6 +23,7 @@ use crate::home::verbs::Effect;
 use crate::io::owners::Owners;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
+use crate::policy::pad::Proof;
 use crate::policy::spd::Action;
 use crate::policy::trust::{OwnStatus, Trust};
 
@@ -122,6 +125,9 @@ impl Desk {
                 document(&Done { message: format!("rekeying ({what}) with {}", request.peer) })
             }),
             Request::Home(request) => self.home(request),
+            Request::Trust => document(&self.trust.read(|store| memory::homes(&self.config, None, store))),
+            Request::TrustKeys => document(&self.trust.read(memory::keys)),
+            Request::Forget(request) => self.forget(&request),
             Request::Reload => self.reload(now, node).and_then(|message| document(&Done { message })),
             Request::Down => {
                 self.down.push(reply);
@@ -143,6 +149,22 @@ impl Desk {
         let outcome = home.lock().answer("control socket", request)?;
         self.effects.extend(outcome.effects);
         document(&outcome.reply)
+    }
+
+    /// A person says that a new key is right.
+    fn forget(&self, request: &ForgetRequest) -> Reply {
+        let address = request.address;
+        if !self.trust.change(|store| store.forget(address)) {
+            return Err(refusal(
+                "name",
+                format!("no key of {address} is remembered: 'domicile trust keys' lists those that are"),
+            ));
+        }
+        document(&Done {
+            message: format!(
+                "forgot the key of {address}: the next one that its home certifies is remembered instead"
+            ),
+        })
     }
 
     /// A name of the configuration or an address.
@@ -255,12 +277,25 @@ impl Desk {
                 "nothing was changed: new ports, interface, addresses, routed prefixes or a home need 'domicile down' and 'domicile up'",
             ));
         }
-        trust::apply(Some(&self.config), &new, &self.trust)
+        let replaced = trust::apply(&new, &self.trust)
             .map_err(|error| refusal("request", format!("nothing was changed: {error}")))?;
         node.set_config(
             now,
             new.to_node(self.keylog, &self.trust, self.home.as_ref(), &self.state.state.sequences),
         );
+        // Homes that are trusted no longer went with the configuration; what rests on a root that was replaced goes here.
+        let certified = |address: &Ipv6Addr| {
+            new.peers.iter().all(|peer| peer.address != *address || matches!(peer.proof, Proof::Certificate))
+        };
+        let doomed: Vec<Ipv6Addr> = node
+            .peers(now)
+            .into_iter()
+            .map(|peer| peer.address)
+            .filter(|address| replaced.iter().any(|home| home.contains(address)) && certified(address))
+            .collect();
+        for address in doomed {
+            node.disconnect(now, address);
+        }
         self.config = new;
         self.reloaded = true;
         Ok(format!("{} was read again", self.config.path.display()))

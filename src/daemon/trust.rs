@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv6Net;
+
 use super::config::Config;
 use super::system::{since_1970, unix};
-use crate::pki::trust::PinPolicy;
-use crate::pki::{TrustError, TrustStore, UnixSeconds};
+use crate::pki::trust::{Home, PinPolicy};
+use crate::pki::{Root, TrustError, TrustStore, UnixSeconds};
 use crate::policy::trust::{Trust, TrustNews, WallClock};
 
 /// A clock that is further away from where it should be than this has jumped.
@@ -27,20 +29,33 @@ pub fn remembered(store: TrustStore) -> Arc<Trust> {
     Arc::new(Trust::new(store, PinPolicy::Tell, Box::new(SystemClock)))
 }
 
-/// Tells what a configuration trusts, and which certificates are ours. What `old` named and `new` does not is gone. An
-/// error changes nothing.
-pub fn apply(old: Option<&Config>, new: &Config, trust: &Trust) -> Result<(), TrustError> {
-    trust.change(|store| {
+/// Tells what a configuration trusts, and which certificates are ours. Homes that it does not name are trusted no longer,
+/// also when the file was changed while no daemon ran. Returns the homes whose root was replaced, because a person
+/// confirmed another one. An error changes nothing.
+pub fn apply(new: &Config, trust: &Trust) -> Result<Vec<Ipv6Net>, TrustError> {
+    let replaced = trust.change(|store| {
         let mut changed = store.clone();
-        let gone = old.into_iter().flat_map(|old| &old.roots).map(|root| root.prefix());
-        for prefix in gone.filter(|prefix| new.roots.iter().all(|root| root.prefix() != *prefix)) {
+        let named = |home: &Home| new.roots.iter().any(|root| root.prefix() == home.root.prefix());
+        let gone: Vec<Ipv6Net> =
+            store.homes().filter(|home| !named(home)).map(|home| home.root.prefix()).collect();
+        for prefix in gone {
             changed.unpin(prefix);
         }
+        let confirmed =
+            |root: &Root| new.trusted.iter().any(|entry| entry.confirmed && entry.prefix == root.prefix());
+        let mut replaced = Vec::new();
         for root in &new.roots {
+            let other = changed
+                .homes()
+                .any(|home| home.root.prefix() == root.prefix() && home.root.key() != root.key());
+            if other && confirmed(root) {
+                changed.unpin(root.prefix());
+                replaced.push(root.prefix());
+            }
             changed.pin(root.clone())?;
         }
         *store = changed;
-        Ok(())
+        Ok::<_, TrustError>(replaced)
     })?;
     trust.set_policy(new.pin);
     let now = unix();
@@ -56,7 +71,7 @@ pub fn apply(old: Option<&Config>, new: &Config, trust: &Trust) -> Result<(), Tr
             tracing::warn!("the certificate of {} ends soon and has not been renewed", entity.name);
         }
     }
-    Ok(())
+    Ok(replaced)
 }
 
 /// What the key memory noticed, in words.

@@ -195,6 +195,11 @@ impl TrustStore {
         before.is_none_or(|before| before.key != key)
     }
 
+    /// Every remembered key: whose, which, and when it last proved itself; in the order of addresses.
+    pub fn keys(&self) -> impl Iterator<Item = (Ipv6Addr, PublicKey, UnixSeconds)> {
+        self.keys.iter().map(|(address, known)| (*address, known.key, known.seen))
+    }
+
     /// The key that is remembered for an address.
     pub fn remembered(&self, address: Ipv6Addr) -> Option<PublicKey> {
         self.keys.get(&address).map(|known| known.key)

@@ -2,7 +2,7 @@
 
 mod args;
 mod init;
-mod render;
+pub(super) mod render;
 
 use std::path::Path;
 use std::time::Duration;

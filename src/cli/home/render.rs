@@ -9,7 +9,7 @@ use crate::api::home::{
 use crate::cli::render::{count, table};
 
 /// Seconds since 1970 as `2026-07-01 12:00:00`, in UTC.
-pub(super) fn time(seconds: u64) -> String {
+pub(in crate::cli) fn time(seconds: u64) -> String {
     // The year 9999 is the last that the format can show.
     let at = UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
     humantime::format_rfc3339_seconds(at).to_string().replace('T', " ").replace('Z', "")

@@ -42,7 +42,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         owners: HashMap::new(),
     };
     let homes = checker.homes(&file);
-    let roots = checker.roots(&file.trust);
+    let (roots, trusted) = checker.roots(&file.trust);
     let pin = checker.pin(&file.node);
     let entities: Vec<Entity> =
         file.entity.iter().filter_map(|entity| checker.entity(entity, &homes)).collect();
@@ -78,6 +78,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         home_prefix: None,
         entities,
         roots,
+        trusted,
         pin,
         peers,
         spd: Arc::new(Spd::with_defaults(configured, homes.prefixes())),

@@ -93,6 +93,42 @@ pub fn remove_peer(path: &Path, name: &str) -> Result<(), EditError> {
     })
 }
 
+/// Trusts a home: `file` has its root. `instead` is the file of an entry for the same home that this one replaces.
+pub fn set_trust(path: &Path, file: &str, fingerprint: &str, instead: Option<&str>) -> Result<(), EditError> {
+    edit(path, |document| {
+        let item = document.entry("trust").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+        let entries = item.as_array_of_tables_mut().ok_or_else(|| {
+            EditError::Refused("'trust' is not written as [[trust]] in this file".to_owned())
+        })?;
+        if let Some(old) = entries.iter_mut().find(|entry| instead.is_some_and(|name| has_root(entry, name)))
+        {
+            old.insert("root", value(file));
+            old.insert("fingerprint", value(fingerprint));
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.insert("root", value(file));
+        table.insert("fingerprint", value(fingerprint));
+        entries.push(table);
+        Ok(())
+    })
+}
+
+/// Removes the `[[trust]]` entry that names this file.
+pub fn remove_trust(path: &Path, file: &str) -> Result<(), EditError> {
+    edit(path, |document| {
+        let entries = document.get_mut("trust").and_then(Item::as_array_of_tables_mut);
+        let found = entries.is_some_and(|entries| {
+            let before = entries.len();
+            entries.retain(|entry| !has_root(entry, file));
+            entries.len() < before
+        });
+        let gone =
+            || EditError::Refused(format!("there is no [[trust]] entry with root = \"{file}\" any more"));
+        if found { Ok(()) } else { Err(gone()) }
+    })
+}
+
 /// Says that this machine is a home, which is kept in `directory`.
 pub fn add_home_agent(path: &Path, directory: &str) -> Result<(), EditError> {
     edit(path, |document| {
@@ -118,6 +154,10 @@ pub fn append(path: &Path, text: &str) -> Result<(), EditError> {
 
 fn is_named(peer: &Table, name: &str) -> bool {
     peer.get("name").and_then(Item::as_str) == Some(name)
+}
+
+fn has_root(entry: &Table, file: &str) -> bool {
+    entry.get("root").and_then(Item::as_str) == Some(file)
 }
 
 fn edit(

@@ -52,6 +52,7 @@ pub(super) struct Home {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Trust {
     pub(super) root: Option<Spanned<String>>,
+    pub(super) fingerprint: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

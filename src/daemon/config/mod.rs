@@ -24,6 +24,7 @@ use ipnet::Ipv6Net;
 
 pub use check::MAX_SOCKET_PATH;
 pub use problem::{Problem, Problems};
+pub use trust::same_fingerprint;
 pub use values::{MAX_NAME, address_problem, name_problem};
 
 use crate::addr::home::Homes;
@@ -79,6 +80,17 @@ pub struct PeerEntry {
     pub keep_up: bool,
 }
 
+/// A `[[trust]]` entry as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustEntry {
+    /// The home.
+    pub prefix: Ipv6Net,
+    /// `root`, as the file says it.
+    pub file: String,
+    /// The entry has the root's fingerprint: a person meant this root and no other, also in place of an earlier one.
+    pub confirmed: bool,
+}
+
 /// A configuration without a problem.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -104,8 +116,10 @@ pub struct Config {
     pub homes: Homes,
     /// Local entities.
     pub entities: Vec<Entity>,
-    /// Roots of trusted homes (`[[trust]]`).
+    /// Roots of trusted homes (`[[trust]]`); our own is among them once our home was opened.
     pub roots: Vec<Root>,
+    /// How the file names those roots.
+    pub trusted: Vec<TrustEntry>,
     /// What a new key of a known address means (`[node] pin`).
     pub pin: PinPolicy,
     /// Peers.
@@ -146,7 +160,7 @@ pub fn socket_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// A path that stands in a configuration: relative ones begin at the file's directory.
-fn beside(config: &Path, path: &str) -> PathBuf {
+pub(crate) fn beside(config: &Path, path: &str) -> PathBuf {
     config.parent().unwrap_or_else(|| Path::new(".")).join(path)
 }
 

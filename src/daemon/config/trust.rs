@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::check::Checker;
-use super::file;
+use super::{TrustEntry, file};
 use crate::crypto::identity::PublicKey;
 use crate::pki::trust::PinPolicy;
 use crate::pki::{MAX_LEAF_LIFETIME, Root, TrustError, leaf, pem};
@@ -20,8 +20,9 @@ const SHORTEST_LEAF: Duration = Duration::from_secs(30);
 
 impl Checker<'_> {
     /// `[[trust]]`: homes whose certificates prove their entities.
-    pub(super) fn roots(&mut self, entries: &[Spanned<file::Trust>]) -> Vec<Root> {
+    pub(super) fn roots(&mut self, entries: &[Spanned<file::Trust>]) -> (Vec<Root>, Vec<TrustEntry>) {
         let mut roots: Vec<Root> = Vec::new();
+        let mut trusted = Vec::new();
         for entry in entries {
             let (span, entry) = (entry.span(), entry.get_ref());
             let remedy = "write the file with the root certificate of the home";
@@ -31,9 +32,28 @@ impl Checker<'_> {
                 let message = format!("{} has a [[trust]] entry already: remove one", root.prefix());
                 self.problems.at(file.span(), message);
             }
+            self.confirmed(entry.fingerprint.as_ref(), file, &root);
+            trusted.push(TrustEntry {
+                prefix: root.prefix(),
+                file: file.get_ref().clone(),
+                confirmed: entry.fingerprint.is_some(),
+            });
             roots.push(root);
         }
-        roots
+        (roots, trusted)
+    }
+
+    /// `fingerprint`: the file may have been replaced since.
+    fn confirmed(&mut self, said: Option<&Spanned<String>>, file: &Spanned<String>, root: &Root) {
+        let Some(said) = said.filter(|said| !same_fingerprint(said.get_ref(), &root.fingerprint())) else {
+            return;
+        };
+        let message = format!(
+            "the root in {} has the fingerprint {}: it is another one than was trusted, or name its fingerprint",
+            file.get_ref(),
+            root.fingerprint()
+        );
+        self.problems.at(said.span(), message);
     }
 
     fn root(&mut self, file: &Spanned<String>) -> Option<Root> {
@@ -116,4 +136,12 @@ impl Checker<'_> {
         }
         result.ok()
     }
+}
+
+/// Fingerprints are read aloud and typed: case, and what stands between the digits, do not matter.
+pub fn same_fingerprint(said: &str, fingerprint: &str) -> bool {
+    let digits = |text: &str| -> String {
+        text.chars().filter(|c| !" -:.".contains(*c)).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    !said.is_empty() && digits(said) == digits(fingerprint)
 }

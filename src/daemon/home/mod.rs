@@ -67,6 +67,19 @@ pub enum HomeError {
     Random(#[from] NoRandomness),
 }
 
+/// The root certificate of the home in a directory.
+pub fn root_of(directory: &Path) -> Result<Root, HomeError> {
+    let path = directory.join(ROOT);
+    let text = std::fs::read_to_string(&path).map_err(|error| HomeError::File {
+        path: path.clone(),
+        what: "read",
+        error,
+    })?;
+    let all = pem::decode(&text);
+    let root = all.and_then(|all| Root::from_der(all.first().map_or(&[][..], Vec::as_slice)));
+    root.map_err(|error| HomeError::Content { path, why: error.to_string() })
+}
+
 /// A home in its directory.
 pub struct HomeDesk {
     registry: Registry,
