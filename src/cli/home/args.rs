@@ -17,9 +17,7 @@ pub(in crate::cli) enum HomeVerb {
     #[command(after_help = "Example: domicile home info")]
     Info(Json),
     /// Print the root certificate, for others to trust
-    #[command(
-        after_help = "Example: domicile home root > home.pem\n\nOthers name that file in a [[trust]] entry."
-    )]
+    #[command(after_help = "Example: domicile home root > home.pem\n\nThere: domicile trust add home.pem")]
     Root,
     /// Add, list, show, rename or remove users
     #[command(subcommand)]

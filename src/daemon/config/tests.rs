@@ -415,18 +415,27 @@ mod certificates {
         let config = place.check(&(certified() + other)).unwrap();
         assert!(matches!(config.peers[0].proof, Proof::Certificate));
         let trust = crate::daemon::trust::remembered(crate::pki::TrustStore::default());
-        crate::daemon::trust::apply(None, &config, &trust).unwrap();
+        crate::daemon::trust::apply(&config, &trust).unwrap();
         assert_eq!(trust.own_certificates()[0].leaf.address, config.entities[0].address);
         let unlisted = "2002:808:808:1::30".parse().unwrap();
         let node = config.to_node(false, &trust, None, &BTreeMap::new());
         assert!(trust.accepts(unlisted) && node.ike.pad.find(unlisted).is_some());
         // Another root for the same prefix changes nothing; a home that is no longer named is forgotten.
         let false_home = place.check(&certified().replace("root.pem", "other.pem")).unwrap();
-        let refused = crate::daemon::trust::apply(Some(&config), &false_home, &trust);
+        let refused = crate::daemon::trust::apply(&false_home, &trust);
         assert!(matches!(refused, Err(TrustError::AnotherRoot { .. })));
         assert!(trust.accepts(unlisted));
+        // With its fingerprint it is meant, and takes the place of the first.
+        let meant = format!(
+            "{}fingerprint = \"{}\"\n",
+            certified().replace("root.pem", "other.pem"),
+            authority(2).root().fingerprint()
+        );
+        let replaced = crate::daemon::trust::apply(&place.check(&meant).unwrap(), &trust).unwrap();
+        assert_eq!(replaced, [authority(2).root().prefix()]);
+        assert_eq!(trust.read(|store| store.homes().next().unwrap().root.key()), authority(2).root().key());
         let plain = place.check(ENTITY).unwrap();
-        crate::daemon::trust::apply(Some(&config), &plain, &trust).unwrap();
+        crate::daemon::trust::apply(&plain, &trust).unwrap();
         assert!(!trust.accepts(unlisted) && trust.own_certificates().is_empty());
     }
 
@@ -453,6 +462,11 @@ mod certificates {
                 ":9:8: me.pem: this certificate is not the root of a home",
             ),
             (good.clone(), Some(("root = ", "roof = ")), "unknown field `roof`"),
+            (
+                good.clone(),
+                Some(("root = ", "fingerprint = \"0000\"\nroot = ")),
+                ": the root in root.pem has the fingerprint",
+            ),
             (
                 good.clone(),
                 Some(("[[trust]]", "[node]\npin = \"loose\"\n[[trust]]")),
