@@ -91,6 +91,7 @@ fn list(cli: &Cli, json: bool) -> Result<(), Failed> {
                     .map_or_else(|_| String::new(), |key| key.to_string()),
                 Proof::Psk(_) => "pre-shared key".to_owned(),
                 Proof::Certificate => "certificate".to_owned(),
+                Proof::Stranger => "none".to_owned(),
             };
             let endpoint = peer.endpoint.map_or_else(|| "none".to_owned(), |endpoint| endpoint.to_string());
             [peer.name.clone(), peer.address.to_string(), endpoint, proof]

@@ -14,6 +14,7 @@ use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
 use crate::pki::{Root, Serial, leaf, pem};
+use crate::policy::stranger;
 use crate::policy::trust::{OwnStatus, Trust};
 
 /// How often certificates are looked at, and a renewal that got no answer is asked for again.
@@ -154,10 +155,16 @@ impl Membership {
         let (ike, local, remote) = from;
         let ours = config.home_prefix.map(agent_of);
         if let Some(home) = self.home.as_ref().filter(|_| ours == Some(local)) {
-            let (tell, effects) = home.lock().hear(remote, document);
+            let Some(path) = node.ike().path_of(ike) else { return Vec::new() };
+            let (tell, effects) = home.lock().hear(remote, *path.remote.ip(), document);
             match &tell {
                 Tell::Joined(member) => tracing::info!("{} joined as {}", member.name, member.address),
+                // Strangers come as they like.
+                Tell::Refused { error } if stranger::is_one(remote) => {
+                    tracing::debug!("a stranger was refused: {error}")
+                }
                 Tell::Refused { error } => tracing::warn!("a question was refused: {error}"),
+                Tell::Waiting {} => tracing::debug!("somebody asks to be let in"),
                 Tell::Renewed { .. } | Tell::Done { .. } | Tell::Revoked { .. } => {}
             }
             node.tell(now, ike, tell.to_bytes());
@@ -179,7 +186,7 @@ impl Membership {
             }
             Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
             Ok(Tell::Done { message }) => tracing::info!("{message}"),
-            Ok(Tell::Joined(_)) => {}
+            Ok(Tell::Joined(_) | Tell::Waiting {}) => {}
             Err(error) => tracing::debug!(%error, "a document from {remote} is ignored"),
         }
         Vec::new()

@@ -19,6 +19,15 @@ pub enum Ask {
         /// What the machine calls itself.
         label: Option<String>,
     },
+    /// A stranger, whose key proved this SA, asks to be let in, or what became of that.
+    Request {
+        /// Its public key.
+        key: String,
+        /// As whom: a user, node or service of the home.
+        wanted: String,
+        /// What the machine calls itself.
+        label: Option<String>,
+    },
     /// A fresh certificate: for the sender, a service on it, or the floating address that it holds.
     Renew {
         /// For whom.
@@ -36,8 +45,10 @@ pub enum Ask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Tell {
-    /// The answer to [`Ask::Join`].
+    /// The answer to [`Ask::Join`], and to an [`Ask::Request`] that was accepted.
     Joined(Membership),
+    /// The answer to [`Ask::Request`] until somebody at the home decides.
+    Waiting {},
     /// The answer to [`Ask::Renew`].
     Renewed {
         /// For whom.
@@ -116,6 +127,11 @@ impl Ask {
         Self::Join { key: key.to_string(), label: label.map(str::to_owned) }
     }
 
+    /// Asks to be let in without a code.
+    pub fn request(key: &PublicKey, wanted: &str, label: Option<&str>) -> Self {
+        Self::Request { key: key.to_string(), wanted: wanted.to_owned(), label: label.map(str::to_owned) }
+    }
+
     /// Reads what a machine sent.
     pub fn parse(document: &[u8]) -> Result<Self, NotOurs> {
         Ok(serde_json::from_slice(document)?)
@@ -148,6 +164,7 @@ mod tests {
     fn documents_come_back_and_strange_ones_are_refused() {
         let asks = [
             Ask::Join { key: "k".into(), label: None },
+            Ask::Request { key: "k".into(), wanted: "alice".into(), label: None },
             Ask::Renew { subject: Ipv6Addr::LOCALHOST, key: "k".into() },
             Ask::Take {},
             Ask::Leave {},

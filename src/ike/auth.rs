@@ -17,6 +17,7 @@ use super::timer::Timer;
 use super::window::{LONGEST_HANDSHAKE, Task, Want};
 use crate::dataplane::event::UdpPath;
 use crate::policy::pad::{Peer, Proof};
+use crate::policy::stranger;
 use crate::wire::ike::{Identification, Payload, exchange, notify_type as nt};
 
 /// A refused SA answers retransmissions for this long.
@@ -28,7 +29,17 @@ pub(super) struct AuthSent {
     nonce_r: Vec<u8>,
     /// The IKE_SA_INIT response, which the responder signs.
     response: Vec<u8>,
-    offer: ChildOffer,
+    /// None: a stranger asks for no child SA (RFC 6023).
+    offer: Option<ChildOffer>,
+}
+
+impl AuthSent {
+    /// Nothing came of it.
+    fn abandon(&self, ctx: &mut Context, sa: &mut Sa) {
+        if let Some(offer) = &self.offer {
+            offer.abandon(ctx, sa);
+        }
+    }
 }
 
 /// What an IKE_AUTH message must have.
@@ -82,6 +93,7 @@ impl Sa {
         let mut payloads = vec![Payload::IdInitiator(id)];
         if let Some(proof) = &proof {
             payloads.extend(self.own_certificate(ctx, now, proof, self.peer.wants_certificate));
+            payloads.extend(certificate::raw_key(ctx, self.local));
             let by_certificate = matches!(proof, Proof::Certificate);
             payloads.extend(certificate::request(ctx, Some(self.remote)).filter(|_| by_certificate));
         }
@@ -90,9 +102,10 @@ impl Sa {
         }
         payloads.push(Payload::IdResponder(Identification::from_address(self.remote)));
         payloads.push(auth);
-        let offer = ChildOffer::new(ctx, self, false, None);
-        payloads.extend(offer.payloads(self, &[]));
-        if !self.is_relayed() {
+        let childless = stranger::is_one(self.local);
+        let offer = (!childless).then(|| ChildOffer::new(ctx, self, false, None));
+        payloads.extend(offer.iter().flat_map(|offer| offer.payloads(self, &[])));
+        if !self.is_relayed() && !childless {
             payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
         }
         self.request(ctx, now, exchange::IKE_AUTH, &payloads, Task::Auth);
@@ -122,14 +135,14 @@ impl Sa {
                 Some(kind) => Failure::Notify(kind),
                 None => Failure::Protocol("IKE_AUTH response without AUTH".to_owned()),
             };
-            sent.offer.abandon(ctx, self);
+            sent.abandon(ctx, self);
             self.end(ctx, CloseReason::Failed(failure));
             return;
         };
         let verdict = self.verify_responder(ctx, now, &sent, &auth, payloads);
         self.path = path;
         if let Err(why) = verdict {
-            sent.offer.abandon(ctx, self);
+            sent.abandon(ctx, self);
             // The responder believes in this SA: tell it (RFC 7296 §2.21.2). To us it is closed: nothing but the answer to
             // this is of interest any more.
             self.refuse_peer(ctx, now, why);
@@ -139,7 +152,8 @@ impl Sa {
         self.establish(ctx, now, now);
         ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact: false });
         let keys = (sent.nonce_i.as_slice(), sent.nonce_r.as_slice());
-        match sent.offer.accept(ctx, now, self, payloads, None, keys, None) {
+        let Some(offer) = &sent.offer else { return };
+        match offer.accept(ctx, now, self, payloads, None, keys, None) {
             Ok(_) => {}
             Err(failure) => {
                 let failure = match refused {
@@ -207,6 +221,13 @@ impl Sa {
                 return;
             }
         };
+        let childless = matches!(peer.proof, Proof::Stranger);
+        if childless && !(path.relay.is_none() && ctx.strangers.admits(now, *path.remote.ip())) {
+            tracing::debug!(from = %path.remote, "too many strangers");
+            self.respond(ctx, path, exchange::IKE_AUTH, &[error(nt::TEMPORARY_FAILURE)]);
+            self.timers.set(Timer::HalfOpen, now + REFUSED_LIFETIME);
+            return;
+        }
         self.local = local;
         self.remote = peer.address;
         self.path = path;
@@ -227,18 +248,24 @@ impl Sa {
         };
         let Some(auth) = auth else { return };
         let certificate = self.own_certificate(ctx, now, &peer.proof, certificate::is_requested(payloads));
-        self.peer.mobike = !self.is_relayed() && find(payloads, nt::MOBIKE_SUPPORTED).is_some();
+        self.peer.mobike = !self.is_relayed() && !childless && find(payloads, nt::MOBIKE_SUPPORTED).is_some();
         self.timers.stop(Timer::HalfOpen);
         self.establish(ctx, now, now);
+        if childless {
+            self.limit_stranger(now);
+        }
         let initial_contact = find(payloads, nt::INITIAL_CONTACT).is_some();
         ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact });
         let mut reply = vec![Payload::IdResponder(id)];
         reply.extend(certificate);
         reply.push(auth);
         let nonces = (half.nonce_i.as_slice(), half.nonce_r.as_slice());
-        match self.accept_child(ctx, now, payloads, nonces, None) {
-            Ok((_, child)) => reply.extend(child),
-            Err(kind) => reply.push(error(kind)),
+        // A stranger gets none, whatever it asks for.
+        if !childless {
+            match self.accept_child(ctx, now, payloads, nonces, None) {
+                Ok((_, child)) => reply.extend(child),
+                Err(kind) => reply.push(error(kind)),
+            }
         }
         if self.peer.mobike {
             reply.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));

@@ -38,7 +38,7 @@ impl SignedOctets<'_> {
                 let data = self.with(|parts| psk_auth(psk, parts)).to_vec();
                 Some(Payload::Auth { method: METHOD_PSK, data })
             }
-            Proof::PublicKey(_) | Proof::Certificate => {
+            Proof::PublicKey(_) | Proof::Certificate | Proof::Stranger => {
                 let key = PrivateKey::from_secret(key).ok()?;
                 let mut data = ED25519.to_vec();
                 data.extend_from_slice(&self.with(|parts| key.sign(&parts.concat())));
@@ -66,6 +66,7 @@ impl SignedOctets<'_> {
             Proof::Psk(_) => Err("the peer is listed with a pre-shared key but proves itself another way"),
             Proof::PublicKey(_) => Err("the peer has to sign with its key but proves itself another way"),
             Proof::Certificate => Err("the peer's certificate was not looked at"),
+            Proof::Stranger => Err("the stranger's key was not looked at"),
         }
     }
 }

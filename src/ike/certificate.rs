@@ -11,15 +11,38 @@ use super::event::IkeId;
 use super::nat;
 use super::sa::Sa;
 use super::timer::Timer;
-use crate::crypto::identity::PrivateKey;
+use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::policy::certificates::{Certified, Shown, TrustSpan};
 use crate::policy::pad::{Peer, Proof};
-use crate::wire::ike::{CERT_X509_SIGNATURE, Payload, notify_type as nt};
+use crate::policy::stranger;
+use crate::wire::ike::{CERT_RAW_PUBLIC_KEY, CERT_X509_SIGNATURE, Payload, notify_type as nt};
 
 /// Certificates that are looked at in one message.
 const MAX_CERTIFICATES: usize = 8;
 /// Endorsements that are looked at in one message.
 const MAX_ENDORSEMENTS: usize = 8;
+
+/// The key of a stranger, as it is: the one that its identity stands for.
+fn stranger_key(peer: &Peer, payloads: &[Payload]) -> Result<Credential, String> {
+    let shown = payloads.iter().find_map(|payload| match payload {
+        Payload::Certificate { encoding, data } if *encoding == CERT_RAW_PUBLIC_KEY => Some(data.as_slice()),
+        _ => None,
+    });
+    let key = PublicKey::from_spki_der(shown.ok_or("a stranger shows no raw public key")?)
+        .map_err(|error| error.to_string())?;
+    if stranger::identity(&key) != peer.address {
+        return Err("the stranger's identity is not that of its key".to_owned());
+    }
+    Ok(Credential { proof: Proof::PublicKey(*key.as_bytes()), certified: None })
+}
+
+/// Our own key as a stranger shows it (RFC 7670 §3).
+pub(super) fn raw_key(ctx: &Context, local: Ipv6Addr) -> Option<Payload> {
+    let entity = ctx.entity(local).filter(|_| stranger::is_one(local))?;
+    let key = PrivateKey::from_secret(&entity.signing_key).ok()?;
+    let data = key.public().to_spki_der().to_vec();
+    Some(Payload::Certificate { encoding: CERT_RAW_PUBLIC_KEY, data })
+}
 
 /// What a peer is to be verified with, after its certificate was.
 pub(super) struct Credential {
@@ -65,6 +88,9 @@ pub(super) fn resolve(
     peer: &Peer,
     payloads: &[Payload],
 ) -> Result<Credential, String> {
+    if matches!(peer.proof, Proof::Stranger) {
+        return stranger_key(peer, payloads);
+    }
     if !matches!(peer.proof, Proof::Certificate) {
         return Ok(Credential { proof: peer.proof.clone(), certified: None });
     }
@@ -85,7 +111,7 @@ impl Sa {
         let wanted = match proof {
             Proof::Psk(_) => false,
             Proof::PublicKey(_) => requested,
-            Proof::Certificate => true,
+            Proof::Certificate | Proof::Stranger => true,
         };
         let own = ctx.config.pad.certificates().filter(|_| wanted).and_then(|all| all.own(now, self.local));
         let signing =
@@ -97,6 +123,12 @@ impl Sa {
         }
         self.trust = Some(self.trust.map_or(own.span, |span| span.earlier(own.span)));
         let mut payloads = vec![Payload::Certificate { encoding: CERT_X509_SIGNATURE, data: own.leaf }];
+        if matches!(proof, Proof::Stranger) {
+            // It does not know our root yet: it shows its fingerprint to whoever sits there.
+            let root = ctx.config.pad.certificates().and_then(|all| all.root(self.local));
+            payloads.extend(root.map(|data| Payload::Certificate { encoding: CERT_X509_SIGNATURE, data }));
+            return payloads;
+        }
         if self.peer.domicile {
             payloads.extend(own.endorsements.into_iter().map(|data| nat::status(nt::KEY_ENDORSEMENT, data)));
         }

@@ -160,6 +160,10 @@ impl Sa {
         path: UdpPath,
         payloads: &[Payload],
     ) {
+        if self.is_strange() {
+            self.respond(ctx, path, exchange::CREATE_CHILD_SA, &[error(nt::NO_ADDITIONAL_SAS)]);
+            return;
+        }
         let is_ike = payloads.iter().any(|payload| {
             matches!(payload, Payload::Sa(proposals) if proposals.iter().any(|proposal| proposal.protocol == 1))
         });

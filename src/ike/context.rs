@@ -11,6 +11,7 @@ use super::config::{Config, LocalEntity};
 use super::cookie::CookieJar;
 use super::event::{ChildId, CloseReason, Event, IkeId, Transmit};
 use super::sa::Sa;
+use super::strangers::Strangers;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::EspSuite;
 use crate::dataplane::event::UdpPath;
@@ -41,6 +42,7 @@ pub(super) struct Context {
     pub(super) config: Config,
     pub(super) rng: ChaCha20Rng,
     pub(super) cookies: CookieJar,
+    pub(super) strangers: Strangers,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
     pub(super) deferred: VecDeque<Deferred>,
@@ -64,6 +66,7 @@ impl Context {
             config,
             rng,
             cookies,
+            strangers: Strangers::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             deferred: VecDeque::new(),

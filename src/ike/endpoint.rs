@@ -200,6 +200,11 @@ impl Endpoint {
         }
     }
 
+    /// Which way messages of this SA travel.
+    pub fn path_of(&self, ike: IkeId) -> Option<UdpPath> {
+        self.sas.get(ike).map(|sa| sa.path)
+    }
+
     /// Every established IKE SA.
     pub fn list(&self, now: Instant) -> Vec<IkeInfo> {
         self.sas.values().filter(|sa| sa.is_established()).map(|sa| sa.info(now)).collect()

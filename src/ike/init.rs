@@ -217,6 +217,13 @@ impl Sa {
             self.refused_in_clear(kind);
             return;
         }
+        if self.is_strange() && find(&payloads, nt::CHILDLESS_IKEV2_SUPPORTED).is_none() {
+            // RFC 6023 §4: without it no IKE_AUTH without a child SA may be sent.
+            if let Phase::InitSent(sent) = &mut self.phase {
+                sent.refused = Some(Failure::Protocol("it takes no requests without a code".to_owned()));
+            }
+            return;
+        }
         let Some(init) = InitPayloads::find(&payloads) else { return };
         let Phase::InitSent(sent) = &self.phase else { return };
         let choice = read_ike_answer(init.proposals, &sent.offer, &ctx.config.ike_suites);
@@ -331,6 +338,9 @@ pub(super) fn answer(
         Payload::Nonce(nonce_r.clone()),
     ];
     reply.extend(common_notifies(ctx, sa.spi_i, sa.spi_r, path));
+    if ctx.config.pad.takes_strangers() {
+        reply.push(nat::status(nt::CHILDLESS_IKEV2_SUPPORTED, Vec::new()));
+    }
     if !sa.peer.domicile {
         // One of us shows its certificate unasked, once it knows whom it speaks with.
         reply.extend(certificate::request(ctx, None));

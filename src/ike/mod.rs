@@ -29,6 +29,7 @@ mod rekey;
 mod rivals;
 mod sa;
 mod select;
+mod strangers;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -278,7 +278,9 @@ impl Sa {
         self.arm_keepalive(ctx, now);
         self.heard = now;
         self.keys_unproven = false;
-        ctx.contacted.insert((self.local, self.remote));
+        if !self.is_strange() {
+            ctx.contacted.insert((self.local, self.remote));
+        }
         if ctx.config.keylog
             && let Some(keys) = &self.keys
         {

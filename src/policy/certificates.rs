@@ -62,6 +62,12 @@ pub trait Certificates: fmt::Debug + Send + Sync {
     /// Our own certificate for a local entity, when it has one that is valid now.
     fn own(&self, now: Instant, local: Ipv6Addr) -> Option<OwnCertificate>;
 
+    /// The root of the home that `local` is the agent of, in DER: shown to strangers, who do not know it yet.
+    fn root(&self, local: Ipv6Addr) -> Option<Vec<u8>> {
+        let _ = local;
+        None
+    }
+
     /// May this address be proven by a certificate: do we trust the home that owns it?
     fn accepts(&self, remote: Ipv6Addr) -> bool;
 

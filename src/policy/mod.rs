@@ -3,4 +3,5 @@
 pub mod certificates;
 pub mod pad;
 pub mod spd;
+pub mod stranger;
 pub mod trust;

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::certificates::Certificates;
+use super::stranger;
 use crate::crypto::secret::Secret;
 
 /// How a peer proves its address.
@@ -17,6 +18,8 @@ pub enum Proof {
     Psk(Secret),
     /// A certificate of the trusted home that owns the address, and the key in it.
     Certificate,
+    /// The key that the identity stands for, shown as it is (RFC 7670): it proves nothing else.
+    Stranger,
 }
 
 impl Proof {
@@ -25,8 +28,8 @@ impl Proof {
         match (self, other) {
             (Self::PublicKey(one), Self::PublicKey(two)) => one == two,
             (Self::Psk(one), Self::Psk(two)) => one.expose() == two.expose(),
-            (Self::Certificate, Self::Certificate) => true,
-            (Self::PublicKey(_) | Self::Psk(_) | Self::Certificate, _) => false,
+            (Self::Certificate, Self::Certificate) | (Self::Stranger, Self::Stranger) => true,
+            (Self::PublicKey(_) | Self::Psk(_) | Self::Certificate | Self::Stranger, _) => false,
         }
     }
 }
@@ -48,6 +51,7 @@ pub struct Pad {
     peers: HashMap<Ipv6Addr, Peer>,
     certificates: Option<Arc<dyn Certificates>>,
     invitations: Option<Arc<dyn Invitations>>,
+    strangers: bool,
 }
 
 /// Whoever holds a code to join with: where this machine is a home.
@@ -64,6 +68,7 @@ impl Pad {
             peers: peers.into_iter().map(|peer| (peer.address, peer)).collect(),
             certificates: None,
             invitations: None,
+            strangers: false,
         }
     }
 
@@ -79,6 +84,17 @@ impl Pad {
         Self { invitations: Some(invitations), ..self }
     }
 
+    /// The same, and strangers may come and ask to be let in.
+    #[must_use]
+    pub fn with_strangers(self) -> Self {
+        Self { strangers: true, ..self }
+    }
+
+    /// May strangers ask to be let in?
+    pub const fn takes_strangers(&self) -> bool {
+        self.strangers
+    }
+
     /// Who may prove this address, if anybody. A peer that is listed proves itself as it is listed there.
     pub fn find(&self, address: Ipv6Addr) -> Option<Cow<'_, Peer>> {
         if let Some(listed) = self.peers.get(&address) {
@@ -87,6 +103,10 @@ impl Pad {
         let certified = self.certificates.as_ref().is_some_and(|certificates| certificates.accepts(address));
         if certified {
             return Some(Cow::Owned(Peer { name: address.to_string(), address, proof: Proof::Certificate }));
+        }
+        if stranger::is_one(address) {
+            let stranger = Peer { name: "stranger".to_owned(), address, proof: Proof::Stranger };
+            return self.strangers.then_some(Cow::Owned(stranger));
         }
         let psk = self.invitations.as_ref().and_then(|invitations| invitations.psk(address))?;
         Some(Cow::Owned(Peer { name: "invited".to_owned(), address, proof: Proof::Psk(psk) }))
@@ -116,6 +136,16 @@ mod tests {
         assert!(matches!(pad.find("2002:c633:6402:1::20".parse().unwrap()).unwrap().proof, Proof::Psk(_)));
         assert!(pad.find("2002:c633:6402:1::21".parse().unwrap()).is_none());
         assert!(!format!("{pad:?}").contains("horse"));
+    }
+
+    #[test]
+    fn strangers_come_where_they_may_and_only_as_their_key() {
+        let key = crate::crypto::identity::PrivateKey::from_seed(&[1; 32]).public();
+        let (who, entity) = (stranger::identity(&key), "2002:c633:6401:1::10".parse().unwrap());
+        assert!(Pad::new([]).find(who).is_none());
+        let pad = Pad::new([]).with_strangers();
+        assert!(matches!(pad.find(who).unwrap().proof, Proof::Stranger));
+        assert!(pad.find(entity).is_none());
     }
 
     #[test]

@@ -182,6 +182,10 @@ impl Certificates for Trust {
         })
     }
 
+    fn root(&self, local: Ipv6Addr) -> Option<Vec<u8>> {
+        self.lock().store.home_of(local).map(|home| home.root.der().to_vec())
+    }
+
     fn accepts(&self, remote: Ipv6Addr) -> bool {
         self.lock().store.home_of(remote).is_some()
     }

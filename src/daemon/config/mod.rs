@@ -180,7 +180,7 @@ impl Config {
         }));
         let mut pad = pad.with_certificates(Arc::clone(trust) as _);
         if let Some(home) = home {
-            pad = pad.with_invitations(Arc::new(home.clone()));
+            pad = pad.with_invitations(Arc::new(home.clone())).with_strangers();
         }
         let entities = self
             .entities

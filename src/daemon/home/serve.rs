@@ -1,6 +1,6 @@
 //! The home while the daemon runs: its own credentials, whom it lets in, what it answers, what it keeps of bindings.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::crypto::secret::Secret;
 use crate::daemon::config::{Config, Entity};
 use crate::daemon::system::{random, unix};
 use crate::home::code::LookupId;
-use crate::home::entity::{Binding, By, Grant};
+use crate::home::entity::{Binding, By, Grant, Joined};
+use crate::home::registry::{PendingAnswer, Request};
 use crate::home::talk::{Ask, Der, Membership, Tell};
 use crate::home::verbs::Effect;
 use crate::io::sys;
@@ -21,6 +22,7 @@ use crate::names::{Table, Unavailable};
 use crate::node;
 use crate::policy::pad::Invitations;
 use crate::policy::spd::{Action, Policy, Services, Spd};
+use crate::policy::stranger;
 
 /// How the home agent is called among the entities of this machine.
 const AGENT_NAME: &str = "home-agent";
@@ -141,10 +143,17 @@ impl HomeDesk {
         Ok(self.registry.certify(by, caller, subject, key, &mut make)?.certificate)
     }
 
-    /// Answers what came over the SA that `remote` proved: an address of this home, or the lookup id of a code.
-    pub fn hear(&mut self, remote: Ipv6Addr, document: &[u8]) -> (Tell, Vec<Effect>) {
+    /// Answers what came from `source` over the SA that `remote` proved: an address of this home, the lookup id of a code,
+    /// or a stranger's key.
+    pub fn hear(&mut self, remote: Ipv6Addr, source: Ipv4Addr, document: &[u8]) -> (Tell, Vec<Effect>) {
         let answer = match Ask::parse(document) {
             Err(error) => return (Tell::Refused { error: error.to_string() }, Vec::new()),
+            Ok(Ask::Request { key, wanted, label }) => {
+                self.request(remote, source, &key, &wanted, label.as_deref()).map(|tell| (tell, vec![]))
+            }
+            Ok(_) if stranger::is_one(remote) => {
+                Err("a stranger may ask to be let in, and nothing else".to_owned())
+            }
             Ok(Ask::Join { key, label }) => {
                 self.join(remote, &key, label.as_deref()).map(|tell| (tell, vec![]))
             }
@@ -165,13 +174,38 @@ impl HomeDesk {
         let by = By { now, who: "join by code" };
         let joined =
             self.registry.redeem(by, &lookup, &key, label, &mut make).map_err(|error| error.to_string())?;
-        Ok(Tell::Joined(Membership {
+        Ok(self.joined(joined))
+    }
+
+    /// Its key proved the SA, so nobody leaves a request for somebody else's key, or fetches the answer to it.
+    fn request(
+        &mut self,
+        remote: Ipv6Addr,
+        source: Ipv4Addr,
+        key: &str,
+        wanted: &str,
+        label: Option<&str>,
+    ) -> Result<Tell, String> {
+        let key = parse_key(key)?;
+        if stranger::identity(&key) != remote {
+            return Err("whoever asks to be let in proves the key with which it asks".to_owned());
+        }
+        let request = Request { key: &key, wanted, label, source };
+        match self.registry.request(now(), request).map_err(|error| error.to_string())? {
+            PendingAnswer::Waiting => Ok(Tell::Waiting {}),
+            PendingAnswer::Accepted(joined) => Ok(self.joined(*joined)),
+            PendingAnswer::Refused => Err("somebody at the home refused this request".to_owned()),
+        }
+    }
+
+    fn joined(&self, joined: Joined) -> Tell {
+        Tell::Joined(Membership {
             address: joined.entity.address,
             name: joined.entity.name,
             full_name: joined.full_name,
             certificate: Der(joined.certificate),
             root: Der(self.authority.root().der().to_vec()),
-        }))
+        })
     }
 
     fn take(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {

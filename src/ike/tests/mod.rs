@@ -1,5 +1,6 @@
 //! Two endpoints in one process, on virtual time.
 
+mod asking;
 mod certificates;
 mod collisions;
 mod documents;

@@ -62,6 +62,8 @@ pub enum Payload {
 
 /// Certificate encoding "X.509 Certificate – Signature" (§3.6).
 pub const CERT_X509_SIGNATURE: u8 = 4;
+/// Certificate encoding "Raw Public Key" (RFC 7670 §3): a SubjectPublicKeyInfo.
+pub const CERT_RAW_PUBLIC_KEY: u8 = 15;
 
 /// One proposal of an SA payload (§3.3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +172,7 @@ pub mod notify_type {
     pub const UPDATE_SA_ADDRESSES: u16 = 16400;
     pub const COOKIE2: u16 = 16401;
     pub const NO_NATS_ALLOWED: u16 = 16402;
+    pub const CHILDLESS_IKEV2_SUPPORTED: u16 = 16418;
     pub const IKEV2_FRAGMENTATION_SUPPORTED: u16 = 16430;
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     /// Private status type: "the sender is a domicile"; data is one version octet, now 1, and the 20 octets that
