@@ -163,6 +163,9 @@ pub struct HomeDocument {
     pub services: u64,
     /// How many nodes.
     pub nodes: u64,
+    /// Fingerprint of its root certificate's key: what whoever joins without a code compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
 }
 
 /// An entity.

@@ -73,9 +73,9 @@ pub(super) enum Verb {
     /// Trust other homes, and see or forget remembered keys
     #[command(subcommand)]
     Trust(TrustVerb),
-    /// Join a home with a code: get a permanent address, a name and a certificate
+    /// Join a home, with a code or by asking: get a permanent address, a name and a certificate
     #[command(
-        after_help = "Example: sudo domicile join home.example.org 7K3M9-…\n\n'domicile home invite' prints the code. If the answer is lost, the same command may be given again for ten minutes."
+        after_help = "Examples:\n  sudo domicile join home.example.org 7K3M9-…\n  sudo domicile join home.example.org --as alice\n\n'domicile home invite' prints the code. If the answer is lost, the same command may be given again for ten minutes. Without a code somebody at the home decides ('domicile home pending'), after comparing fingerprints."
     )]
     Join(JoinArgs),
     /// Run a home: users, nodes, services, codes to join with, backups
@@ -135,6 +135,15 @@ pub(super) struct JoinArgs {
     /// A file with the code in it: for servers that nobody sits at
     #[arg(long, value_name = "FILE")]
     pub(super) code_file: Option<PathBuf>,
+    /// Ask to be let in as this user, node or service, without a code
+    #[arg(long = "as", value_name = "WHO", conflicts_with_all = ["code", "code_file"])]
+    pub(super) wanted: Option<String>,
+    /// Ask and do not wait: the same command fetches the answer later
+    #[arg(long, requires = "wanted")]
+    pub(super) no_wait: bool,
+    /// Ask nobody but the home whose root has this fingerprint, which 'domicile home info' shows there
+    #[arg(long, value_name = "FINGERPRINT", requires = "wanted")]
+    pub(super) fingerprint: Option<String>,
     /// What this machine calls itself [default: the host name]
     #[arg(long)]
     pub(super) name: Option<String>,

@@ -1,4 +1,4 @@
-//! `domicile join`: from a code to a configuration that works. The private key never leaves the machine.
+//! `domicile join`: from a code or a request to a configuration that works. The private key never leaves the machine.
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,13 @@ use super::args::{Cli, JoinArgs};
 use super::exit::{FAILURE, Failed, USAGE};
 use super::init::{config_flag, host_name, quoted, socket_for};
 use super::output::write;
+use super::request;
 use crate::addr::plan::agent_of;
 use crate::addr::six_to_four::home_prefix;
 use crate::addr::special::special;
 use crate::crypto::identity::PrivateKey;
 use crate::daemon::config::{self, edit};
-use crate::daemon::join::{join, resolve};
+use crate::daemon::join::{Asker, join, resolve};
 use crate::home::code::Code;
 use crate::home::name;
 use crate::home::talk::Membership;
@@ -23,7 +24,7 @@ use crate::pki::{Root, pem};
 
 pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
     let path = &cli.config;
-    let code = code(args)?;
+    let code = args.wanted.is_none().then(|| code(args)).transpose()?;
     let home = resolve(&args.host).map_err(|error| Failed::new(FAILURE, error.to_string()))?;
     let prefix = args.home.unwrap_or_else(|| home_prefix(*home.ip()));
     if args.home.is_none()
@@ -60,8 +61,13 @@ pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
     let key_file = dir.join(format!("{label}.key"));
     let key = key_for(&key_file)?;
     let agent = agent_of(prefix);
-    let member = join(home, agent, &code, &key, Some(&label), args.timeout)
-        .map_err(|error| Failed::new(FAILURE, error.to_string()))?;
+    let asker = Asker { home, agent, key: &key, label: Some(&label), timeout: args.timeout };
+    let member = match (&code, &args.wanted) {
+        (Some(code), _) => Some(join(&asker, code).map_err(|error| Failed::new(FAILURE, error.to_string()))?),
+        (None, Some(wanted)) => request::wait(args, &asker, wanted, &dir.join(root_name(prefix)))?,
+        (None, None) => None,
+    };
+    let Some(member) = member else { return Ok(()) };
     let files = Files { dir, label: &label };
     let root = files.write(&member)?;
     let derived = args.home.is_none() && home.port() == crate::addr::home::PORT;
@@ -87,19 +93,20 @@ pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
 
 /// From the command line or, for servers, from a file.
 fn code(args: &JoinArgs) -> Result<Code, Failed> {
-    let text =
-        match (&args.code, &args.code_file) {
-            (Some(code), None) => Zeroizing::new(code.clone()),
-            (None, Some(file)) => Zeroizing::new(std::fs::read_to_string(file).map_err(|error| {
+    let text = match (&args.code, &args.code_file) {
+        (Some(code), None) => Zeroizing::new(code.clone()),
+        (None, Some(file)) => {
+            Zeroizing::new(std::fs::read_to_string(file).map_err(|error| {
                 Failed::new(FAILURE, format!("{} cannot be read: {error}", file.display()))
-            })?),
-            (None, None) | (Some(_), Some(_)) => {
-                return Err(Failed::new(
-                    USAGE,
-                    "join with the CODE that 'domicile home invite' printed, or with --code-file FILE",
-                ));
-            }
-        };
+            })?)
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            return Err(Failed::new(
+                USAGE,
+                "join with the CODE that 'domicile home invite' printed, with --code-file FILE, or ask with --as WHO",
+            ));
+        }
+    };
     text.trim().parse().map_err(|error: crate::home::code::CodeError| Failed::new(USAGE, error.to_string()))
 }
 
@@ -131,7 +138,7 @@ impl Files<'_> {
         let root = Root::from_der(&member.root.0).map_err(|error| bad(&error))?;
         let leaf = pem::encode(&member.certificate.0).map_err(|error| bad(&error))?;
         let text = pem::encode(&member.root.0).map_err(|error| bad(&error))?;
-        for (file, text) in [(self.certificate(), leaf), (self.dir.join(root_name(&root)), text)] {
+        for (file, text) in [(self.certificate(), leaf), (self.dir.join(root_name(root.prefix())), text)] {
             edit::write_private(&file, text.as_bytes(), file.exists()).map_err(|error| {
                 Failed::new(FAILURE, format!("{} cannot be written: {error}", file.display()))
             })?;
@@ -140,8 +147,8 @@ impl Files<'_> {
     }
 }
 
-pub(super) fn root_name(root: &Root) -> String {
-    let prefix = root.prefix().network().segments();
+pub(super) fn root_name(prefix: Ipv6Net) -> String {
+    let prefix = prefix.network().segments();
     format!("home-{:x}-{:x}-{:x}.pem", prefix[0], prefix[1], prefix[2])
 }
 
@@ -178,7 +185,7 @@ fn entry(
     if !trusted {
         text.push_str(&format!(
             "\n# Whoever this home certifies may be spoken to.\n[[trust]]\nroot = {}\n",
-            quoted(&root_name(root))
+            quoted(&root_name(root.prefix()))
         ));
         if let Some((prefix, endpoint)) = endpoint {
             let endpoint = if endpoint.contains(':') {

@@ -13,6 +13,7 @@ mod output;
 mod peer;
 mod ping;
 mod render;
+mod request;
 mod status;
 mod trust;
 mod verbs;

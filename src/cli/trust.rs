@@ -217,7 +217,7 @@ fn confirm(args: &TrustAddArgs, root: &Root) -> Result<(), Failed> {
 /// is new.
 fn place(path: &Path, root: &Root) -> Result<(String, bool), Failed> {
     let text = pem::encode(root.der()).map_err(|error| Failed::new(FAILURE, error.to_string()))?;
-    let base = super::join::root_name(root);
+    let base = super::join::root_name(root.prefix());
     let stem = base.trim_end_matches(".pem");
     for number in 1..=MAX_NAMES {
         let name = if number == 1 { base.clone() } else { format!("{stem}-{number}.pem") };

@@ -1,10 +1,10 @@
-//! Joining a home by code, without a daemon: one IKE SA that the code's secret proves on both sides, one question, one
-//! answer. Nothing of the machine is changed here.
+//! Joining a home without a daemon: one IKE SA, one question, one answer. A code's secret proves both sides; without a code
+//! the machine proves its key and nothing else, and the home its certificate. Nothing of the machine is changed here.
 #![expect(clippy::disallowed_methods, reason = "this is where the clock comes in")]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
@@ -15,10 +15,13 @@ use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
 use crate::home::code::Code;
 use crate::home::talk::{Ask, Membership, Tell};
-use crate::ike::{self, Endpoint, Event, Lifetimes, LocalEntity};
-use crate::pki::{Root, leaf};
+use crate::ike::{self, Endpoint, Event, Failure, Lifetimes, LocalEntity};
+use crate::pki::{Root, UnixSeconds, leaf};
+use crate::policy::certificates::{Certificates, Certified, OwnCertificate, Shown, TrustSpan};
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::{Action, Policy, Services, Spd};
+use crate::policy::stranger;
+use crate::wire::ike::notify_type as nt;
 use crate::wire::udp_encap::{Datagram, classify};
 
 /// How long the goodbye may take.
@@ -41,51 +44,159 @@ pub enum JoinError {
     /// It said no.
     #[error("the home refused: {0}")]
     Refused(String),
+    /// Another home answers than the one that is meant.
+    #[error(
+        "whoever answers at {home} has a root with the fingerprint {found}, and not {wanted}: somebody may be in between"
+    )]
+    OtherRoot {
+        /// Where.
+        home: SocketAddrV4,
+        /// That of the one who answers.
+        found: String,
+        /// That of the one who is meant.
+        wanted: String,
+    },
     /// What it sent is not good.
     #[error("what the home at {0} sent is not good: {1}")]
     Answer(SocketAddrV4, String),
 }
 
-/// Joins: `agent` is the home agent's permanent address. The same key may ask again for ten minutes.
-pub fn join(
-    home: SocketAddrV4,
-    agent: Ipv6Addr,
-    code: &Code,
-    key: &PrivateKey,
-    label: Option<&str>,
-    timeout: Duration,
-) -> Result<Membership, JoinError> {
-    let socket_error = |error| JoinError::Socket(home, error);
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(socket_error)?;
-    socket.connect(SocketAddr::V4(home)).map_err(socket_error)?;
-    let local = match socket.local_addr().map_err(socket_error)? {
-        SocketAddr::V4(local) => local,
-        SocketAddr::V6(_) => return Err(JoinError::Socket(home, io::Error::other("not an IPv4 socket"))),
-    };
-    let ours = Ipv6Addr::from(*code.lookup_id().as_bytes());
-    let seed = random().map_err(|error| socket_error(error.into()))?;
-    let start = Instant::now();
-    let mut endpoint = Endpoint::new(config(ours, agent, code, key), *seed, start);
-    let path = UdpPath::direct(local, home);
-    let refused = |why: String| JoinError::Ike { home, why };
-    endpoint.initiate(start, ours, agent, path).map_err(|failure| refused(failure.to_string()))?;
-    let mut talk = Talk { socket, endpoint, path, home, end: start + timeout, buffer: vec![0; 1 << 16] };
-    let membership = talk.run(&Ask::join(&key.public(), label).to_bytes())?;
-    check(&membership, agent, key).map_err(|why| JoinError::Answer(home, why))?;
-    Ok(membership)
+/// Who asks where.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Where the home answers.
+    pub home: SocketAddrV4,
+    /// The home agent's permanent address.
+    pub agent: Ipv6Addr,
+    /// The machine's key.
+    pub key: &'a PrivateKey,
+    /// What the machine calls itself.
+    pub label: Option<&'a str>,
+    /// How long the home may take to answer.
+    pub timeout: Duration,
 }
 
-/// One SA between the code's lookup id and the home agent, which proves itself with the same secret.
-fn config(ours: Ipv6Addr, agent: Ipv6Addr, code: &Code, key: &PrivateKey) -> ike::Config {
-    let peer = Peer { name: "home".to_owned(), address: agent, proof: Proof::Psk(code.psk()) };
+/// What became of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nobody has decided.
+    Waiting,
+    /// The machine belongs to the home.
+    Joined(Box<Membership>),
+}
+
+/// Joins with a code. The same key may ask again for ten minutes.
+pub fn join(asker: &Asker<'_>, code: &Code) -> Result<Membership, JoinError> {
+    let ours = Ipv6Addr::from(*code.lookup_id().as_bytes());
+    let peer = Peer { name: "home".to_owned(), address: asker.agent, proof: Proof::Psk(code.psk()) };
+    let mut talk = Talk::begin(asker, ours, Pad::new([peer]))?;
+    let question = Ask::join(&asker.key.public(), asker.label);
+    match talk.run(&question.to_bytes())? {
+        Answer::Joined(membership) => {
+            check(&membership, asker).map_err(|why| JoinError::Answer(asker.home, why))?;
+            Ok(*membership)
+        }
+        Answer::Waiting => Err(JoinError::Answer(asker.home, "it answers another question".to_owned())),
+    }
+}
+
+/// Asks to be let in without a code, or what became of that. With `wanted_root`, a fingerprint, nothing is asked of any
+/// other home. The root of whoever answers is for a person to compare.
+pub fn request(
+    asker: &Asker<'_>,
+    wanted: &str,
+    wanted_root: Option<&str>,
+) -> Result<(Answer, Root), JoinError> {
+    let ours = stranger::identity(&asker.key.public());
+    let seen = Arc::new(Candidate::new(asker.agent, wanted_root));
+    let pad = Pad::new([]).with_certificates(Arc::clone(&seen) as _);
+    let question = Ask::request(&asker.key.public(), wanted, asker.label);
+    let answer = Talk::begin(asker, ours, pad).and_then(|mut talk| talk.run(&question.to_bytes()));
+    let root = seen.root();
+    if let (Some(root), Some(wanted)) = (&root, wanted_root)
+        && root.fingerprint() != wanted
+    {
+        return Err(JoinError::OtherRoot {
+            home: asker.home,
+            found: root.fingerprint(),
+            wanted: wanted.to_owned(),
+        });
+    }
+    let answer = answer?;
+    let unproven = || JoinError::Answer(asker.home, "it shows no root".to_owned());
+    let root = root.ok_or_else(unproven)?;
+    if let Answer::Joined(membership) = &answer {
+        check(membership, asker).map_err(|why| JoinError::Answer(asker.home, why))?;
+        if membership.root.0 != root.der() {
+            return Err(JoinError::Answer(asker.home, "it changed its root in between".to_owned()));
+        }
+    }
+    Ok((answer, root))
+}
+
+/// What a stranger believes of a home: any root that owns the agent's address, or the one that is meant.
+#[derive(Debug)]
+struct Candidate {
+    agent: Ipv6Addr,
+    wanted: Option<String>,
+    root: Mutex<Option<Root>>,
+}
+
+impl Candidate {
+    fn new(agent: Ipv6Addr, wanted: Option<&str>) -> Self {
+        Self { agent, wanted: wanted.map(str::to_owned), root: Mutex::default() }
+    }
+
+    fn root(&self) -> Option<Root> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Certificates for Candidate {
+    fn unix(&self, _: Instant) -> UnixSeconds {
+        unix()
+    }
+
+    fn own(&self, _: Instant, _: Ipv6Addr) -> Option<OwnCertificate> {
+        None
+    }
+
+    fn accepts(&self, remote: Ipv6Addr) -> bool {
+        remote == self.agent
+    }
+
+    fn authorities(&self, _: Option<Ipv6Addr>) -> Vec<[u8; 20]> {
+        Vec::new()
+    }
+
+    fn verify(&self, _: Instant, remote: Ipv6Addr, shown: &Shown<'_>) -> Result<Certified, String> {
+        let (Some(first), Some(root)) = (shown.certificates.first(), shown.certificates.get(1)) else {
+            return Err("it does not show its certificate and its root".to_owned());
+        };
+        let root = Root::from_der(root).map_err(|error| error.to_string())?;
+        let leaf = leaf::verify(first, &[], &root, unix(), remote).map_err(|error| error.to_string())?;
+        let fits = self.wanted.as_ref().is_none_or(|wanted| root.fingerprint() == *wanted);
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(root);
+        if !fits {
+            return Err("its root is not the one that is meant".to_owned());
+        }
+        let span = TrustSpan { refresh: leaf.not_after, ends: leaf.not_after };
+        Ok(Certified { key: *leaf.key.as_bytes(), span })
+    }
+
+    fn proven(&self, _: Instant, _: Ipv6Addr, _: &Certified, _: &Shown<'_>) {}
+}
+
+/// One SA between an identity of ours and the home agent.
+fn config(asker: &Asker<'_>, ours: Ipv6Addr, pad: Pad) -> ike::Config {
     let policy = Policy {
         local: Ipv6Net::from(ours),
-        remote: Ipv6Net::from(agent),
+        remote: Ipv6Net::from(asker.agent),
         action: Action::Protect(Services::Confidentiality),
     };
     ike::Config {
-        entities: vec![LocalEntity { address: ours, signing_key: key.seed() }],
-        pad: Arc::new(Pad::new([peer])),
+        entities: vec![LocalEntity { address: ours, signing_key: asker.key.seed() }],
+        pad: Arc::new(pad),
         spd: Arc::new(Spd::new(vec![policy])),
         ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
         esp_suites: EspSuite::ALL.iter().copied().filter(|suite| suite.is_confidential()).collect(),
@@ -108,8 +219,26 @@ struct Talk {
 }
 
 impl Talk {
+    fn begin(asker: &Asker<'_>, ours: Ipv6Addr, pad: Pad) -> Result<Self, JoinError> {
+        let Asker { home, agent, timeout, .. } = *asker;
+        let socket_error = |error| JoinError::Socket(home, error);
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(socket_error)?;
+        socket.connect(SocketAddr::V4(home)).map_err(socket_error)?;
+        let local = match socket.local_addr().map_err(socket_error)? {
+            SocketAddr::V4(local) => local,
+            SocketAddr::V6(_) => return Err(JoinError::Socket(home, io::Error::other("not an IPv4 socket"))),
+        };
+        let seed = random().map_err(|error| socket_error(error.into()))?;
+        let start = Instant::now();
+        let mut endpoint = Endpoint::new(config(asker, ours, pad), *seed, start);
+        let path = UdpPath::direct(local, home);
+        let refused = |failure: Failure| JoinError::Ike { home, why: failure.to_string() };
+        endpoint.initiate(start, ours, agent, path).map_err(refused)?;
+        Ok(Self { socket, endpoint, path, home, end: start + timeout, buffer: vec![0; 1 << 16] })
+    }
+
     /// Asks once the SA is up; ends with the answer.
-    fn run(&mut self, question: &[u8]) -> Result<Membership, JoinError> {
+    fn run(&mut self, question: &[u8]) -> Result<Answer, JoinError> {
         loop {
             self.send();
             while let Some(event) = self.endpoint.poll_event() {
@@ -121,7 +250,11 @@ impl Talk {
                         self.leave();
                         return self.answer(&document);
                     }
-                    Event::InitiationFailed { failure, .. } => return Err(self.failed(&failure.to_string())),
+                    Event::InitiationFailed { failure, .. } => {
+                        // Whoever is refused here says so (RFC 7296 §2.21.2).
+                        self.leave();
+                        return Err(self.failed(&why(&failure)));
+                    }
                     Event::IkeClosed { .. } => return Err(self.failed("it closed the connection")),
                     Event::ChildReady(_)
                     | Event::ChildSend(_)
@@ -142,9 +275,10 @@ impl Talk {
         JoinError::Ike { home: self.home, why: why.to_owned() }
     }
 
-    fn answer(&self, document: &[u8]) -> Result<Membership, JoinError> {
+    fn answer(&self, document: &[u8]) -> Result<Answer, JoinError> {
         match Tell::parse(document) {
-            Ok(Tell::Joined(membership)) => Ok(membership),
+            Ok(Tell::Joined(membership)) => Ok(Answer::Joined(Box::new(membership))),
+            Ok(Tell::Waiting {}) => Ok(Answer::Waiting),
             Ok(Tell::Refused { error }) => Err(JoinError::Refused(error)),
             Ok(Tell::Renewed { .. } | Tell::Done { .. } | Tell::Revoked { .. }) => {
                 Err(JoinError::Answer(self.home, "it answers another question".to_owned()))
@@ -200,13 +334,22 @@ impl Talk {
     }
 }
 
+fn why(failure: &Failure) -> String {
+    match failure {
+        Failure::Notify(nt::TEMPORARY_FAILURE) => {
+            "it has too many strangers at the door: try again in a minute".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Is it a certificate for our key, of the home that we asked?
-fn check(membership: &Membership, agent: Ipv6Addr, key: &PrivateKey) -> Result<(), String> {
+fn check(membership: &Membership, asker: &Asker<'_>) -> Result<(), String> {
     let root = Root::from_der(&membership.root.0).map_err(|error| error.to_string())?;
-    if !root.prefix().contains(&agent) {
+    if !root.prefix().contains(&asker.agent) {
         return Err(format!("its root is that of {}", root.prefix()));
     }
-    leaf::verify_own(&membership.certificate.0, &root, unix(), membership.address, &key.public())
+    leaf::verify_own(&membership.certificate.0, &root, unix(), membership.address, &asker.key.public())
         .map_err(|error| error.to_string())?;
     Ok(())
 }

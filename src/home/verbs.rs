@@ -297,6 +297,7 @@ fn info(registry: &Registry, home: &Home) -> Result<HomeDocument, Error> {
         devices: count(Kind::Device)?,
         services: count(Kind::Service)?,
         nodes: count(Kind::Node)?,
+        root: None,
     })
 }
 

@@ -22,11 +22,12 @@ fn or_dash(text: Option<&str>) -> String {
 pub(super) fn home(home: &HomeDocument) -> String {
     let number = |number: u64, one, many| count(usize::try_from(number).unwrap_or(usize::MAX), one, many);
     format!(
-        "prefix   {}\ndomain   {}\naddress  {}\nsince    {} UTC\n{}, {}, {}, {}\n",
+        "prefix   {}\ndomain   {}\naddress  {}\nsince    {} UTC\nroot     {}\n{}, {}, {}, {}\n",
         home.prefix,
         home.domain.as_deref().unwrap_or("none"),
         home.address,
         time(home.created),
+        home.root.as_deref().unwrap_or("unknown"),
         number(home.users, "user", "users"),
         number(home.devices, "device", "devices"),
         number(home.nodes, "node", "nodes"),

@@ -23,7 +23,7 @@ use crate::api::home::HomeRequest;
 use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::home::entity::{By, Grant, Issued};
 use crate::home::registry::{Registry, check_backup};
-use crate::home::verbs::{self, Outcome, RANDOM_LEN};
+use crate::home::verbs::{self, HomeReply, Outcome, RANDOM_LEN};
 use crate::pki::{Authority, MAX_LEAF_LIFETIME, Root, pem};
 
 pub use serve::{SharedHome, complete};
@@ -184,7 +184,11 @@ impl HomeDesk {
         let octets = random::<RANDOM_LEN>().map_err(failed)?;
         let (authority, lifetime) = (&self.authority, self.lifetime);
         let mut issue = |grant: &Grant| issue(authority, lifetime, grant, now);
-        verbs::answer(&mut self.registry, By { now, who }, *octets, request, &mut issue)
+        let mut outcome = verbs::answer(&mut self.registry, By { now, who }, *octets, request, &mut issue)?;
+        if let HomeReply::Home(home) = &mut outcome.reply {
+            home.root = Some(self.authority.root().fingerprint());
+        }
+        Ok(outcome)
     }
 
     /// Adds the node that this machine is, with its key.
@@ -220,7 +224,6 @@ impl std::fmt::Debug for HomeDesk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::home::verbs::HomeReply;
 
     #[test]
     fn a_home_is_made_once_and_opened_again() {
@@ -245,7 +248,9 @@ mod tests {
         restore_without(&place, Path::new(&file)).unwrap();
         let mut home = HomeDesk::open(&place).unwrap();
         let outcome = home.answer("uid 0", HomeRequest::Info {}).unwrap();
-        assert!(matches!(outcome.reply, HomeReply::Home(home) if home.users == 1 && home.nodes == 1));
+        assert!(
+            matches!(outcome.reply, HomeReply::Home(home) if home.users == 1 && home.nodes == 1 && home.root.as_ref() == Some(&root))
+        );
         std::fs::write(place.join(ROOT_KEY), PrivateKey::from_seed(&[2; 32]).to_pem()).unwrap();
         assert!(matches!(HomeDesk::open(&place), Err(HomeError::Content { .. })));
         std::fs::remove_file(place.join(ROOT_KEY)).unwrap();

@@ -191,7 +191,7 @@ impl HomeDesk {
             return Err("whoever asks to be let in proves the key with which it asks".to_owned());
         }
         let request = Request { key: &key, wanted, label, source };
-        match self.registry.request(now(), request).map_err(|error| error.to_string())? {
+        match self.registry.request(unix(), request).map_err(|error| error.to_string())? {
             PendingAnswer::Waiting => Ok(Tell::Waiting {}),
             PendingAnswer::Accepted(joined) => Ok(self.joined(*joined)),
             PendingAnswer::Refused => Err("somebody at the home refused this request".to_owned()),

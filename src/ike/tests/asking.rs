@@ -74,7 +74,7 @@ fn asking(setup: Setup, seed: u8, takes: bool) -> Asking {
     let mut config = pair.hosts[B].config.clone();
     let signing = PrivateKey::from_secret(&config.entities[0].signing_key).unwrap();
     let key = signing.public();
-    let request = LeafRequest { address: agent, name: None, kind: Kind::Node, key, lifetime: 3600 };
+    let request = LeafRequest { address: agent, name: None, kind: Kind::Home, key, lifetime: 3600 };
     trust.set_own(authority().issue(&request, START, [9; 16]).unwrap().der, Vec::new()).unwrap();
     config.entities[0].address = agent;
     let pad = Pad::new([]).with_certificates(Arc::new(trust) as _);
