@@ -91,6 +91,7 @@ pub fn join(asker: &Asker<'_>, code: &Code) -> Result<Membership, JoinError> {
     let peer = Peer { name: "home".to_owned(), address: asker.agent, proof: Proof::Psk(code.psk()) };
     let mut talk = Talk::begin(asker, ours, Pad::new([peer]))?;
     let question = Ask::join(&asker.key.public(), asker.label);
+    talk.by_code = true;
     match talk.run(&question.to_bytes())? {
         Answer::Joined(membership) => {
             check(&membership, asker).map_err(|why| JoinError::Answer(asker.home, why))?;
@@ -216,6 +217,8 @@ struct Talk {
     home: SocketAddrV4,
     end: Instant,
     buffer: Vec<u8>,
+    /// A code proves both ends, or should.
+    by_code: bool,
 }
 
 impl Talk {
@@ -234,7 +237,8 @@ impl Talk {
         let path = UdpPath::direct(local, home);
         let refused = |failure: Failure| JoinError::Ike { home, why: failure.to_string() };
         endpoint.initiate(start, ours, agent, path).map_err(refused)?;
-        Ok(Self { socket, endpoint, path, home, end: start + timeout, buffer: vec![0; 1 << 16] })
+        let buffer = vec![0; 1 << 16];
+        Ok(Self { socket, endpoint, path, home, end: start + timeout, buffer, by_code: false })
     }
 
     /// Asks once the SA is up; ends with the answer.
@@ -253,7 +257,7 @@ impl Talk {
                     Event::InitiationFailed { failure, .. } => {
                         // Whoever is refused here says so (RFC 7296 §2.21.2).
                         self.leave();
-                        return Err(self.failed(&why(&failure)));
+                        return Err(self.failed(&self.why(&failure)));
                     }
                     Event::IkeClosed { .. } => return Err(self.failed("it closed the connection")),
                     Event::ChildReady(_)
@@ -268,6 +272,19 @@ impl Talk {
                 return Err(self.failed("it does not answer"));
             }
             self.receive(self.end).map_err(|error| JoinError::Socket(self.home, error))?;
+        }
+    }
+
+    fn why(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::Notify(nt::TEMPORARY_FAILURE) => {
+                "it has too many strangers at the door: try again in a minute".to_owned()
+            }
+            Failure::Authentication(_) if self.by_code => {
+                "it does not know this code: is it the home that made it, and is the code still good?"
+                    .to_owned()
+            }
+            other => other.to_string(),
         }
     }
 
@@ -331,15 +348,6 @@ impl Talk {
             }
             self.send();
         }
-    }
-}
-
-fn why(failure: &Failure) -> String {
-    match failure {
-        Failure::Notify(nt::TEMPORARY_FAILURE) => {
-            "it has too many strangers at the door: try again in a minute".to_owned()
-        }
-        other => other.to_string(),
     }
 }
 
