@@ -20,6 +20,7 @@ use super::requests::Desk;
 use super::state::StateFile;
 use super::system::{random, unix};
 use super::trust::{self, JumpWatch};
+use crate::addr::plan::agent_of;
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::relay::{self, Limits, Roles};
@@ -104,6 +105,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         what: "reading what is remembered",
         error,
     })?;
+    config.set_hosted(state.state.hosted.entities(&config));
     let (socket, calls) = control::open(&config.control_socket)?;
     let changes = netlink::watch()?;
     let (publisher, reader) = tables::new();
@@ -121,7 +123,8 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         tracing::info!(bindings = rows.len(), "this machine is a home");
         relay.bind_all(node.serve_home(now, Arc::new(home.clone()), *random()?, rows));
     }
-    let membership = Membership::new(home.clone(), Arc::clone(&trust), now);
+    let hosted = state.state.hosted.clone();
+    let membership = Membership::new(home.clone(), Arc::clone(&trust), hosted, now);
     let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
     for entity in &desk.config.entities {
@@ -198,7 +201,7 @@ impl Daemon {
     /// Turns until the end is asked for.
     async fn turn(&mut self) -> Result<(), Error> {
         loop {
-            self.follow_reload();
+            self.follow_reload().await;
             self.drain();
             if !self.desk.down.is_empty() {
                 return self.goodbye().await;
@@ -217,6 +220,7 @@ impl Daemon {
                     }
                     self.node.handle_timeout(now, &source_for);
                     self.membership.handle_timeout(now, unix(), &mut self.node, &self.desk.config);
+                    self.take_up_hosted(now);
                     self.keep_bindings(now, false);
                     self.desk.expire(now);
                 }
@@ -231,8 +235,12 @@ impl Daemon {
     }
 
     /// What is not the node's follows a configuration that was read again.
-    fn follow_reload(&mut self) {
+    async fn follow_reload(&mut self) {
         if std::mem::take(&mut self.desk.reloaded) {
+            if let Err(error) = self.edge.follow(&self.desk.config).await {
+                tracing::error!("the machine's addresses are not those of the configuration: {error}");
+            }
+            self.desk.owners.clone_from(&self.edge.owners);
             self.naming.follow(&self.desk.config);
             self.relay.set_roles(roles(&self.desk.config));
         }
@@ -288,6 +296,7 @@ impl Daemon {
             self.hear(&event);
             self.tell(&event);
         }
+        self.take_up_hosted(Instant::now());
         trust::tell(&self.desk.trust);
         if let Some(trust) = self.desk.trust.take_changed() {
             self.desk.state.state.trust = trust;
@@ -322,6 +331,13 @@ impl Daemon {
         }
     }
 
+    fn take_up_hosted(&mut self, now: Instant) {
+        if let Some(hosted) = self.membership.take_hosted(now) {
+            self.desk.set_hosted(now, &mut self.node, hosted);
+            self.save_state();
+        }
+    }
+
     fn save_state(&self) {
         if let Err(error) = self.desk.state.save() {
             tracing::error!("what is to be remembered cannot be written: {error}");
@@ -330,6 +346,17 @@ impl Daemon {
 
     /// A document is answered at once.
     fn hear(&mut self, event: &Event) {
+        if let Event::PeerUp { local, remote } = event {
+            let config = &self.desk.config;
+            let is_home = config
+                .roots
+                .iter()
+                .any(|root| agent_of(root.prefix()) == *remote && root.prefix().contains(local));
+            if is_home && config.own_entity(*local).is_some() {
+                self.membership.list(Instant::now(), &mut self.node, config, *local);
+                self.send();
+            }
+        }
         let Event::Document { ike, local, remote, document } = event else { return };
         let from = (*ike, *local, *remote);
         let (now, config) = (Instant::now(), &self.desk.config);
@@ -348,8 +375,13 @@ impl Daemon {
                     self.membership.spread_revocation(now, &mut self.node, &self.desk.config, address);
                 }
                 Effect::Unbind(prefix) => self.node.unbind(now, prefix),
+                Effect::Hosted(host) => self.membership.hosted_changed(now, [host]),
+                Effect::Restored => {
+                    let everybody = self.node.remotes_of(self.desk.config.home_prefix.map(agent_of));
+                    self.membership.hosted_changed(now, everybody);
+                }
                 // The registry itself is asked each time.
-                Effect::Changed | Effect::Restored => {}
+                Effect::Changed => {}
             }
             self.send();
         }

@@ -297,9 +297,13 @@ impl Talk {
             Ok(Tell::Joined(membership)) => Ok(Answer::Joined(Box::new(membership))),
             Ok(Tell::Waiting {}) => Ok(Answer::Waiting),
             Ok(Tell::Refused { error }) => Err(JoinError::Refused(error)),
-            Ok(Tell::Renewed { .. } | Tell::Done { .. } | Tell::Revoked { .. }) => {
-                Err(JoinError::Answer(self.home, "it answers another question".to_owned()))
-            }
+            Ok(
+                Tell::Renewed { .. }
+                | Tell::Hosted { .. }
+                | Tell::HostedChanged {}
+                | Tell::Done { .. }
+                | Tell::Revoked { .. },
+            ) => Err(JoinError::Answer(self.home, "it answers another question".to_owned())),
             Err(error) => Err(JoinError::Answer(self.home, error.to_string())),
         }
     }

@@ -26,6 +26,7 @@ use crate::node::Inject;
 /// Everything that is open while the daemon runs.
 pub(super) struct Edge {
     netlink: Machine,
+    plan: Plan,
     pub(super) workers: Workers,
     tun: TunWriter,
     udp: Udp,
@@ -46,6 +47,13 @@ pub(super) fn plan(config: &Config) -> Plan {
         routed: config.routed(),
         bypassed: config.bypassed(),
     }
+}
+
+/// What of a plan cannot change while the daemon runs: everything but addresses, and owners among those who have one.
+pub(super) fn fixed(config: &Config) -> (Plan, Vec<(std::net::Ipv6Addr, u32)>) {
+    let plan = plan(config);
+    let speakers = plan.speakers();
+    (Plan { addresses: Vec::new(), owners: Vec::new(), ..plan }, speakers)
 }
 
 /// Whether this process may change the machine's network.
@@ -126,7 +134,25 @@ impl Edge {
             relay,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
-        Ok((Self { netlink, workers, tun: tun.writer(), udp, ike, filtered, owners }, events))
+        Ok((Self { netlink, plan, workers, tun: tun.writer(), udp, ike, filtered, owners }, events))
+    }
+
+    /// Entities came or went: the machine's addresses follow.
+    pub(super) async fn follow(&mut self, config: &Config) -> Result<(), Error> {
+        let new = plan(config);
+        if new == self.plan {
+            return Ok(());
+        }
+        // Before there is any address to misuse.
+        if new.owners != self.plan.owners {
+            self.owners = hold_apart(&new)?;
+        }
+        if self.filtered {
+            filter(&new)?;
+        }
+        self.netlink.change(&self.plan, &new).await?;
+        self.plan = new;
+        Ok(())
     }
 
     /// Sends an IKE message: bare from port 500, behind the marker from ours (RFC 3948 §2.2).

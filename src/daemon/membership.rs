@@ -1,6 +1,8 @@
 //! Belonging to a home: certificates that are renewed over the existing SA, documents from and to homes, revocations.
 
-use std::collections::BTreeMap;
+mod hosting;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +10,10 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::config::edit::write_private;
 use super::home::SharedHome;
+use super::hosted::Hosted;
 use crate::addr::plan::agent_of;
-use crate::home::talk::{Ask, Tell};
+use crate::crypto::identity::PublicKey;
+use crate::home::talk::{Ask, HostedAddress, Tell};
 use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
@@ -30,15 +34,40 @@ pub(super) struct Membership {
     next_expire: Instant,
     /// Own certificates whose end was told: `true` once it was there.
     warned: BTreeMap<(Ipv6Addr, u64), bool>,
+    /// What homes put on entities of ours.
+    hosted: Hosted,
+    /// When that is to be taken up.
+    take_up: Option<Instant>,
+    /// What a home says right now, page by page, about one of our entities.
+    listing: BTreeMap<Ipv6Addr, Vec<HostedAddress>>,
+    /// Certificates that were asked for, and when.
+    asked: BTreeMap<Ipv6Addr, Instant>,
+    /// Entities of our home that are to be told that there is something else on them.
+    changed: BTreeSet<Ipv6Addr>,
+    /// When they are.
+    tell: Option<Instant>,
 }
 
 impl Membership {
-    pub(super) fn new(home: Option<SharedHome>, trust: Arc<Trust>, now: Instant) -> Self {
-        Self { home, trust, next_look: now + LOOK, next_expire: now + EXPIRE, warned: BTreeMap::new() }
+    pub(super) fn new(home: Option<SharedHome>, trust: Arc<Trust>, hosted: Hosted, now: Instant) -> Self {
+        Self {
+            home,
+            trust,
+            next_look: now + LOOK,
+            next_expire: now + EXPIRE,
+            warned: BTreeMap::new(),
+            hosted,
+            take_up: None,
+            listing: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            tell: None,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        if self.home.is_some() { self.next_look.min(self.next_expire) } else { self.next_look }
+        let expire = self.home.is_some().then_some(self.next_expire);
+        [expire, self.take_up, self.tell].into_iter().flatten().fold(self.next_look, Instant::min)
     }
 
     /// Time passed.
@@ -51,6 +80,7 @@ impl Membership {
                 tracing::error!("the registry cannot end what has run out: {error}");
             }
         }
+        self.tell_changed(now, node, config);
         if self.next_look > now {
             return;
         }
@@ -60,6 +90,7 @@ impl Membership {
         for own in own.iter().filter(|own| own.renew_at <= unix) {
             self.renew(now, node, config, own.leaf.address);
         }
+        self.certify_hosted(now, node, config);
     }
 
     /// Tells of certificates that should have been renewed long ago: once when half of the time for it is over, once at
@@ -91,9 +122,9 @@ impl Membership {
     }
 
     /// Gets a fresh certificate: from our own registry, or from the home agent over its SA.
-    fn renew(&self, now: Instant, node: &mut Node, config: &Config, address: Ipv6Addr) {
-        let Some(entity) = config.entities.iter().find(|entity| entity.address == address) else { return };
-        let key = entity.key.public();
+    /// False when that cannot be asked now.
+    fn renew(&mut self, now: Instant, node: &mut Node, config: &Config, address: Ipv6Addr) -> bool {
+        let Some(key) = self.key_of(config, address) else { return true };
         if let (Some(home), Some(prefix)) = (&self.home, config.home_prefix)
             && prefix.contains(&address)
         {
@@ -102,35 +133,49 @@ impl Membership {
             let leaf = if address == agent {
                 desk.certify_agent(&key)
             } else {
-                desk.certify(address, address, &key)
+                desk.certify(self.hosted.host_of(address).unwrap_or(address), address, &key)
             };
             drop(desk);
             match leaf {
-                Ok(leaf) => self.take_up(config, address, leaf),
+                Ok(leaf) => self.take_up(now, config, address, leaf),
                 Err(error) => tracing::warn!("the certificate of {address} cannot be renewed: {error}"),
             }
-            return;
+            return true;
         }
         let Some(home) = config.roots.iter().map(|root| root.prefix()).find(|home| home.contains(&address))
         else {
-            return;
+            return true;
         };
         let agent = agent_of(home);
-        let caller = node.sender_for(address).unwrap_or(address);
-        let Some(ike) = node.ike_with(caller, agent) else { return };
+        let host = self.hosted.host_of(address).or_else(|| node.sender_for(address));
+        let Some(ike) = node.ike_with(host.unwrap_or(address), agent) else { return false };
         tracing::debug!("asking for a fresh certificate for {address}");
-        node.tell(now, ike, Ask::Renew { subject: address, key: key.to_string() }.to_bytes());
+        node.tell(now, ike, Ask::Renew { subject: address, key: key.to_string() }.to_bytes())
+    }
+
+    /// The key that proves an address of ours.
+    fn key_of(&self, config: &Config, address: Ipv6Addr) -> Option<PublicKey> {
+        let own = config.entities.iter().find(|entity| entity.address == address);
+        let entity = own.or_else(|| config.own_entity(self.hosted.host_of(address)?));
+        Some(entity?.key.public())
     }
 
     /// Uses a fresh certificate from now on, and keeps it where the old one was.
-    fn take_up(&self, config: &Config, address: Ipv6Addr, leaf: Vec<u8>) {
+    fn take_up(&mut self, now: Instant, config: &Config, address: Ipv6Addr, leaf: Vec<u8>) {
+        let entity = config.entities.iter().find(|entity| entity.address == address);
+        if self.hosted.host_of(address).is_some() {
+            self.hosted.certify(address, leaf.clone());
+            self.take_up_soon(now);
+            if entity.is_none() {
+                return;
+            }
+        }
         let text = pem::encode(&leaf);
         if let Err(error) = self.trust.set_own(leaf, Vec::new()) {
             tracing::warn!("the new certificate of {address} is not good: {error}");
             return;
         }
         tracing::info!("{address} has a fresh certificate");
-        let entity = config.entities.iter().find(|entity| entity.address == address);
         let file = entity.and_then(|entity| entity.certificate_file.as_ref());
         if let (Some(file), Ok(text)) = (file, text)
             && let Err(error) = write_private(file, text.as_bytes(), true)
@@ -144,7 +189,7 @@ impl Membership {
 
     /// A document arrived over an IKE SA.
     pub(super) fn hear(
-        &self,
+        &mut self,
         now: Instant,
         unix: u64,
         node: &mut Node,
@@ -165,7 +210,11 @@ impl Membership {
                 }
                 Tell::Refused { error } => tracing::warn!("a question was refused: {error}"),
                 Tell::Waiting {} => tracing::debug!("somebody asks to be let in"),
-                Tell::Renewed { .. } | Tell::Done { .. } | Tell::Revoked { .. } => {}
+                Tell::Renewed { .. }
+                | Tell::Hosted { .. }
+                | Tell::HostedChanged {}
+                | Tell::Done { .. }
+                | Tell::Revoked { .. } => {}
             }
             node.tell(now, ike, tell.to_bytes());
             return effects;
@@ -176,7 +225,15 @@ impl Membership {
         };
         match Tell::parse(document) {
             Ok(Tell::Renewed { subject, certificate }) => {
-                self.renewed(config, root, unix, subject, certificate.0);
+                if let Some(leaf) = self.renewed(config, root, unix, subject, certificate.0) {
+                    self.take_up(now, config, subject, leaf);
+                    self.certify_hosted(now, node, config);
+                }
+            }
+            Ok(Tell::HostedChanged {}) => self.list(now, node, config, local),
+            Ok(Tell::Hosted { addresses, more }) => {
+                let home = root.prefix();
+                self.page(now, node, config, (home, local), addresses, more);
             }
             Ok(Tell::Revoked { address, .. }) if !root.prefix().contains(&address) => {
                 tracing::warn!("{remote} revokes {address}, which is not its own: ignored");
@@ -193,14 +250,24 @@ impl Membership {
     }
 
     /// A home sent a certificate: is it one of ours, made by this very home for our key?
-    fn renewed(&self, config: &Config, root: &Root, unix: u64, address: Ipv6Addr, leaf: Vec<u8>) {
-        let Some(entity) = config.entities.iter().find(|entity| entity.address == address) else {
+    fn renewed(
+        &self,
+        config: &Config,
+        root: &Root,
+        unix: u64,
+        address: Ipv6Addr,
+        leaf: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        let Some(key) = self.key_of(config, address) else {
             tracing::debug!("a certificate for {address}, which is not ours, is ignored");
-            return;
+            return None;
         };
-        match leaf::verify_own(&leaf, root, unix, address, &entity.key.public()) {
-            Ok(_) => self.take_up(config, address, leaf),
-            Err(error) => tracing::warn!("the new certificate of {address} is not good: {error}"),
+        match leaf::verify_own(&leaf, root, unix, address, &key) {
+            Ok(_) => Some(leaf),
+            Err(error) => {
+                tracing::warn!("the new certificate of {address} is not good: {error}");
+                None
+            }
         }
     }
 

@@ -5,6 +5,7 @@ pub mod control;
 mod error;
 mod event_loop;
 pub mod home;
+mod hosted;
 pub mod join;
 mod keylog;
 mod lookup;

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
 use super::home::{self, SharedHome};
-use super::machine::plan;
-use super::memory;
+use super::hosted::Hosted;
 use super::state::StateFile;
 use super::trust;
+use super::{machine, memory};
 use crate::api::home::HomeRequest;
 use crate::api::trust::ForgetRequest;
 use crate::api::{
@@ -23,6 +23,7 @@ use crate::home::verbs::Effect;
 use crate::io::owners::Owners;
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
+use crate::pki::TrustError;
 use crate::policy::pad::Proof;
 use crate::policy::spd::Action;
 use crate::policy::trust::{OwnStatus, Trust};
@@ -271,18 +272,33 @@ impl Desk {
         let fixed = |config: &Config| {
             (config.port, config.ike_port, config.control_socket.clone(), config.home_directory.clone())
         };
-        if fixed(&new) != fixed(&self.config) || plan(&new) != plan(&self.config) {
+        let hosted = self.state.state.hosted.entities(&new);
+        new.set_hosted(hosted);
+        if fixed(&new) != fixed(&self.config) || machine::fixed(&new) != machine::fixed(&self.config) {
             return Err(refusal(
                 "request",
-                "nothing was changed: new ports, interface, addresses, routed prefixes or a home need 'domicile down' and 'domicile up'",
+                "nothing was changed: new ports, interface, routed prefixes, users with an address or a home need 'domicile down' and 'domicile up'",
             ));
         }
-        let replaced = trust::apply(&new, &self.trust)
+        self.take_up(now, node, new)
             .map_err(|error| refusal("request", format!("nothing was changed: {error}")))?;
-        node.set_config(
-            now,
-            new.to_node(self.keylog, &self.trust, self.home.as_ref(), &self.state.state.sequences),
-        );
+        Ok(format!("{} was read again", self.config.path.display()))
+    }
+
+    /// Homes put other addresses on entities of this machine.
+    pub(super) fn set_hosted(&mut self, now: Instant, node: &mut Node, hosted: Hosted) {
+        let mut new = self.config.clone();
+        new.set_hosted(hosted.entities(&new));
+        self.state.state.hosted = hosted;
+        if let Err(error) = self.take_up(now, node, new) {
+            tracing::warn!("what the home put on this machine is not taken up: {error}");
+        }
+    }
+
+    fn take_up(&mut self, now: Instant, node: &mut Node, new: Config) -> Result<(), TrustError> {
+        let replaced = trust::apply(&new, &self.trust)?;
+        let sequences = &self.state.state.sequences;
+        node.set_config(now, new.to_node(self.keylog, &self.trust, self.home.as_ref(), sequences));
         // Homes that are trusted no longer went with the configuration; what rests on a root that was replaced goes here.
         let certified = |address: &Ipv6Addr| {
             new.peers.iter().all(|peer| peer.address != *address || matches!(peer.proof, Proof::Certificate))
@@ -298,7 +314,7 @@ impl Desk {
         }
         self.config = new;
         self.reloaded = true;
-        Ok(format!("{} was read again", self.config.path.display()))
+        Ok(())
     }
 
     fn status(&self, now: Instant, node: &Node) -> Status {

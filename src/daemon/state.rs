@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::edit::write_private;
+use super::hosted::Hosted;
 use crate::pki::TrustStore;
 
 /// The file's content.
@@ -17,6 +18,8 @@ use crate::pki::TrustStore;
 pub(super) struct State {
     /// By sender: all sequence numbers up to this one count as used (RFC 6275 §11.7.1).
     pub(super) sequences: BTreeMap<Ipv6Addr, u16>,
+    /// What homes put on entities of this machine.
+    pub(super) hosted: Hosted,
     /// Roots, keys, redirects and revocations.
     pub(super) trust: TrustStore,
 }

@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use super::config::Config;
 use super::system::{since_1970, unix};
 use crate::pki::trust::{Home, PinPolicy};
-use crate::pki::{Root, TrustError, TrustStore, UnixSeconds};
+use crate::pki::{Root, TrustError, TrustStore, UnixSeconds, leaf};
 use crate::policy::trust::{Trust, TrustNews, WallClock};
 
 /// A clock that is further away from where it should be than this has jumped.
@@ -58,12 +58,26 @@ pub fn apply(new: &Config, trust: &Trust) -> Result<Vec<Ipv6Net>, TrustError> {
         Ok::<_, TrustError>(replaced)
     })?;
     trust.set_policy(new.pin);
+    let known = trust.own_certificates();
+    for own in &known {
+        if new.entities.iter().all(|entity| entity.address != own.leaf.address) {
+            trust.remove_own(own.leaf.address);
+        }
+    }
     let now = unix();
     for entity in &new.entities {
         let Some(certificate) = entity.certificate.clone() else {
             trust.remove_own(entity.address);
             continue;
         };
+        // Renewed since the configuration was read.
+        let fresher = known.iter().any(|own| {
+            (own.leaf.address, own.leaf.key) == (entity.address, entity.key.public())
+                && leaf::read(&certificate).is_ok_and(|leaf| leaf.not_after < own.leaf.not_after)
+        });
+        if fresher {
+            continue;
+        }
         let own = trust.set_own(certificate, Vec::new())?;
         if own.leaf.not_after <= now {
             tracing::warn!("the certificate of {} has ended: join its home again", entity.name);

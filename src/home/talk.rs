@@ -35,6 +35,11 @@ pub enum Ask {
         /// For which key.
         key: String,
     },
+    /// What is on the sender: services of a node, the floating address that a device holds.
+    Hosted {
+        /// Those after this address.
+        after: Option<Ipv6Addr>,
+    },
     /// Give the user's floating address to the sender.
     Take {},
     /// The sender leaves for good.
@@ -56,6 +61,15 @@ pub enum Tell {
         /// The leaf.
         certificate: Der,
     },
+    /// The answer to [`Ask::Hosted`], by address.
+    Hosted {
+        /// As many as fit.
+        addresses: Vec<HostedAddress>,
+        /// There are others after the last one.
+        more: bool,
+    },
+    /// Unasked: what is on the entity changed; ask [`Ask::Hosted`].
+    HostedChanged {},
     /// The answer to [`Ask::Take`] or [`Ask::Leave`].
     Done {
         /// What was done, in one sentence.
@@ -92,6 +106,19 @@ pub struct Membership {
     /// The home's root certificate.
     pub root: Der,
 }
+
+/// An address that the home put on another entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostedAddress {
+    /// The permanent address.
+    pub address: Ipv6Addr,
+    /// Its name at home.
+    pub name: String,
+}
+
+/// How many of them one document carries: names have at most 253 octets, so they fit [`crate::ike::MAX_DOCUMENT`].
+pub const HOSTED_PAGE: usize = 20;
 
 /// A certificate in DER, in base64 on the wire.
 #[derive(Clone, PartialEq, Eq)]
@@ -166,6 +193,7 @@ mod tests {
             Ask::Join { key: "k".into(), label: None },
             Ask::Request { key: "k".into(), wanted: "alice".into(), label: None },
             Ask::Renew { subject: Ipv6Addr::LOCALHOST, key: "k".into() },
+            Ask::Hosted { after: Some(Ipv6Addr::LOCALHOST) },
             Ask::Take {},
             Ask::Leave {},
         ];
@@ -179,6 +207,10 @@ mod tests {
             certificate: Der(vec![1; 2048]),
             root: Der(vec![2; 2048]),
         });
+        let longest = HostedAddress { address: Ipv6Addr::from([0xff; 16]), name: "a".repeat(253) };
+        let page = Tell::Hosted { addresses: vec![longest; HOSTED_PAGE], more: true };
+        assert!(page.to_bytes().len() < MAX_DOCUMENT, "a page of the longest names fits");
+        assert_eq!(Tell::parse(&page.to_bytes()).unwrap(), page);
         let bytes = joined.to_bytes();
         assert!(bytes.len() < MAX_DOCUMENT, "certificates of the largest size fit");
         assert_eq!(Tell::parse(&bytes).unwrap(), joined);

@@ -48,6 +48,8 @@ pub enum Effect {
     Cut(Ipv6Addr),
     /// Forget the binding of this prefix.
     Unbind(Ipv6Net),
+    /// What is on this node or device is not what it was: it has to be told.
+    Hosted(Ipv6Addr),
     /// Names or entities changed: what answers DNS and whom the home lets in has to be read again.
     Changed,
     /// Everything changed: the registry is another one.
@@ -179,21 +181,22 @@ fn change(
             let [a, b, c, d, e, f, g, h, ..] = random;
             let bits = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
             let interface = if hidden { Interface::Random(bits) } else { Interface::Next };
-            Ok(one(&registry.service_add(by, &name, &node, interface)?))
+            let service = registry.service_add(by, &name, &node, interface)?;
+            Ok(one(&service).with(hosts(registry, [&service])?))
         }
-        HomeRequest::Rename { who, to } => Ok(one(&registry.rename(by, &who, &to)?)),
+        HomeRequest::Rename { who, to } => {
+            let renamed = registry.rename(by, &who, &to)?;
+            Ok(one(&renamed).with(hosts(registry, [&renamed])?))
+        }
         HomeRequest::Move { service, node } => {
             let before = registry.find(&service)?;
             let after = registry.service_move(by, &service, &node)?;
             let moved = (before.node != after.node).then(|| lost(&after));
-            Ok(one(&after).with(moved.into_iter().flatten()))
+            Ok(one(&after).with(moved.into_iter().flatten()).with(hosts(registry, [&before, &after])?))
         }
         HomeRequest::Take { device } => {
-            let owner = registry.find(&device)?.owner;
-            let before = owner.map(|user| registry.by_id(user)).transpose()?.and_then(|user| user.holder);
-            let user = registry.take(by, &device)?;
-            let taken = (before != user.holder).then(|| lost(&user));
-            Ok(one(&user).with(taken.into_iter().flatten()))
+            let (user, effects) = take(registry, by, &device)?;
+            Ok(one(&user).with(effects))
         }
         HomeRequest::KeySet { who, public_key } => {
             let key = public_key.parse().map_err(|error: KeyError| Error::Invalid(error.to_string()))?;
@@ -215,7 +218,8 @@ fn change(
             }
             let gone = registry.remove(by, &who)?;
             let effects: Vec<Effect> = gone.iter().flat_map(lost).chain([Effect::Changed]).collect();
-            Ok(Outcome::of(HomeReply::Entities(documents(&home, &gone))).with(effects))
+            let hosts = hosts(registry, &gone)?;
+            Ok(Outcome::of(HomeReply::Entities(documents(&home, &gone))).with(effects).with(hosts))
         }
         HomeRequest::DeviceRevoke { device } => {
             let device = registry.device_revoke(by, &device)?;
@@ -265,6 +269,25 @@ fn admit(
         }
         _ => Err(not_here()),
     }
+}
+
+/// A device takes the floating address of its user; what that means for whoever held it.
+pub fn take(registry: &mut Registry, by: By<'_>, device: &str) -> Result<(Entity, Vec<Effect>), Error> {
+    let owner = registry.find(device)?.owner;
+    let before = owner.map(|user| registry.by_id(user)).transpose()?;
+    let user = registry.take(by, device)?;
+    let mut effects = Vec::new();
+    if before.as_ref().is_none_or(|before| before.holder != user.holder) {
+        effects.extend(lost(&user));
+        effects.extend(hosts(registry, before.iter().chain([&user]))?);
+    }
+    Ok((user, effects))
+}
+
+/// Those that these are on have to be told.
+fn hosts<'a>(registry: &Registry, of: impl IntoIterator<Item = &'a Entity>) -> Result<Vec<Effect>, Error> {
+    let hosts = of.into_iter().filter_map(|entity| registry.host_of(entity).transpose());
+    hosts.map(|host| host.map(Effect::Hosted)).collect()
 }
 
 /// Where somebody was reached, and with which key, does not count any more.

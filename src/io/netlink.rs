@@ -18,6 +18,7 @@
 //! table T    the same PREFIXes and ADDRESSes, all with src = the user's own address
 //! ```
 
+mod change;
 mod claim;
 
 use std::io;
@@ -79,7 +80,7 @@ pub struct Plan {
     pub mtu: u16,
     /// Permanent addresses of this machine; the first one that belongs to everybody is the preferred source.
     pub addresses: Vec<Ipv6Addr>,
-    /// Those of them that belong to one user, and the uid: each uid stands here once.
+    /// Those of them that belong to one user, and the uid; a user speaks from the first one.
     pub owners: Vec<(Ipv6Addr, u32)>,
     /// Prefixes that lead into the tunnel.
     pub routed: Vec<Ipv6Net>,
@@ -94,6 +95,13 @@ impl Plan {
         shared.or_else(|| self.addresses.first()).copied()
     }
 
+    /// The users with an address of their own, and the address that each speaks from. Root may own one, the home
+    /// agent's; unless it asks for that one it speaks from everybody's.
+    pub fn speakers(&self) -> Vec<(Ipv6Addr, u32)> {
+        let mut seen = std::collections::BTreeSet::from([0]);
+        self.owners.iter().filter(|(_, uid)| seen.insert(*uid)).copied().collect()
+    }
+
     fn owner(&self, address: Ipv6Addr) -> Option<u32> {
         self.owners.iter().find(|(owned, _)| *owned == address).map(|(_, uid)| *uid)
     }
@@ -104,6 +112,8 @@ pub struct Machine {
     handle: Handle,
     task: tokio::task::JoinHandle<()>,
     guard: Option<tokio::task::JoinHandle<()>>,
+    /// The permanent addresses that the guard watches.
+    claimed: claim::Claimed,
 }
 
 impl Drop for Machine {
@@ -144,7 +154,7 @@ impl Machine {
     /// When the kernel gives no netlink socket.
     pub fn open() -> io::Result<Self> {
         let (connection, handle, _) = new_connection()?;
-        Ok(Self { handle, task: tokio::spawn(connection), guard: None })
+        Ok(Self { handle, task: tokio::spawn(connection), guard: None, claimed: claim::Claimed::default() })
     }
 
     /// Removes what an earlier run left: rules and routes by protocol number.
@@ -187,37 +197,48 @@ impl Machine {
         self.add_rule(rule(TUNNEL_PRIORITY, TUNNEL_TABLE, None, None)).await?;
         self.raise_loopback().await?;
         let index = self.raise(plan).await?;
-        for address in &plan.addresses {
+        let guard = claim::guard(self.handle.clone(), self.claimed.clone());
+        self.guard = Some(told(|| "watching IPv6 routes".to_owned(), guard)?);
+        self.add_addresses(index, plan, &plan.addresses).await?;
+        for prefix in &plan.routed {
+            self.add_tunnel(plan, index, *prefix, TUNNEL_TABLE, plan.preferred_source()).await?;
+        }
+        for ((address, uid), table) in plan.speakers().into_iter().zip(OWNER_TABLES..) {
+            for prefix in &plan.routed {
+                self.add_tunnel(plan, index, *prefix, table, Some(address)).await?;
+            }
+            let mut rule = rule(OWNER_PRIORITY, table, Some("lo"), None);
+            rule.attributes.push(RuleAttribute::UidRange(RuleUidRange { start: uid, end: uid }));
+            self.add_rule(rule).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds permanent addresses of a plan to the device, with their routes.
+    async fn add_addresses(
+        &self,
+        index: u32,
+        plan: &Plan,
+        addresses: &[Ipv6Addr],
+    ) -> Result<(), NetlinkError> {
+        for address in addresses {
             self.add_address(index, *address).await?;
         }
-        let source = plan.preferred_source();
-        for address in &plan.addresses {
+        for address in addresses {
             // Whoever talks to another user's address talks from their own or from the one for everybody: left to itself
             // the kernel would take the destination (RFC 6724 §5 rule 1), which is not theirs.
-            let source = source.filter(|_| plan.owner(*address).is_some());
+            let source = plan.preferred_source().filter(|_| plan.owner(*address).is_some());
             self.add_local(index, *address, LOCAL_TABLE, source).await?;
+            for ((own, _), table) in plan.speakers().into_iter().zip(OWNER_TABLES..) {
+                self.add_local(index, *address, table, Some(own)).await?;
+            }
             told(
                 || format!("taking {address} off other interfaces"),
                 claim::take_off(&self.handle, index, *address).await,
             )?;
         }
-        let guard = claim::guard(self.handle.clone(), plan.addresses.clone());
-        self.guard = Some(told(|| "watching IPv6 routes".to_owned(), guard)?);
-        for prefix in &plan.routed {
-            self.add_tunnel(plan, index, *prefix, TUNNEL_TABLE, source).await?;
-        }
-        // Root may own an address, the home agent's; unless it asks for that one it speaks from everybody's.
-        for ((address, uid), table) in plan.owners.iter().filter(|(_, uid)| *uid != 0).zip(OWNER_TABLES..) {
-            for prefix in &plan.routed {
-                self.add_tunnel(plan, index, *prefix, table, Some(*address)).await?;
-            }
-            for local in &plan.addresses {
-                self.add_local(index, *local, table, Some(*address)).await?;
-            }
-            let mut rule = rule(OWNER_PRIORITY, table, Some("lo"), None);
-            rule.attributes.push(RuleAttribute::UidRange(RuleUidRange { start: *uid, end: *uid }));
-            self.add_rule(rule).await?;
-        }
+        // What comes later than that is the guard's.
+        self.claimed.claim(addresses);
         Ok(())
     }
 
@@ -289,11 +310,8 @@ impl Machine {
         table: u32,
         source: Option<Ipv6Addr>,
     ) -> Result<(), NetlinkError> {
-        let mut tunnel = route(prefix, table).output_interface(index).priority(TUNNEL_METRIC);
-        if let Some(source) = source {
-            tunnel = tunnel.pref_source(source);
-        }
-        self.add_route(&format!("route {prefix} dev {}", plan.interface), tunnel.build()).await
+        let what = format!("route {prefix} dev {}", plan.interface);
+        self.add_route(&what, tunnel_route(index, prefix, table, source)).await
     }
 
     /// What a machine says to its own addresses goes by way of lo, also when the route names the TUN.
@@ -334,6 +352,14 @@ impl Machine {
         }
         Ok(ours)
     }
+}
+
+fn tunnel_route(index: u32, prefix: Ipv6Net, table: u32, source: Option<Ipv6Addr>) -> RouteMessage {
+    let mut tunnel = route(prefix, table).output_interface(index).priority(TUNNEL_METRIC);
+    if let Some(source) = source {
+        tunnel = tunnel.pref_source(source);
+    }
+    tunnel.build()
 }
 
 fn route(prefix: Ipv6Net, table: u32) -> RouteMessageBuilder<Ipv6Addr> {

@@ -363,6 +363,11 @@ impl Node {
         self.ikes.iter().filter(|(_, (ours, _))| *ours == local).map(|(id, _)| *id).collect()
     }
 
+    /// Everybody who has an IKE SA with this entity of ours.
+    pub fn remotes_of(&self, local: Option<Ipv6Addr>) -> BTreeSet<Ipv6Addr> {
+        self.ikes.values().filter(|(ours, _)| Some(*ours) == local).map(|(_, remote)| *remote).collect()
+    }
+
     /// What the peer of this pair is sent on, if anything.
     fn active_child(&self, key: PairKey) -> Option<&Child> {
         self.children.get(&self.pairs.get(&key)?.active?)

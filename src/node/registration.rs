@@ -11,6 +11,12 @@ use crate::wire::mobility::Status;
 impl Node {
     /// Takes up the registrations of the configuration: the SA with the home agent is kept up, and in it the binding.
     pub(super) fn apply_registrations(&mut self, now: Instant) {
+        let registered: Vec<Ipv6Addr> = self.mobility.status().map(|one| one.home_address).collect();
+        for sender in registered {
+            if self.config.registrations.iter().all(|registration| registration.sender != sender) {
+                self.mobility.deregister(now, sender);
+            }
+        }
         for registration in self.config.registrations.clone() {
             let sender = registration.sender;
             let Some(agent) = self.config.home_of(sender).map(|home| home.agent) else { continue };

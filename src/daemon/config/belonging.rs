@@ -23,7 +23,7 @@ impl Config {
     }
 
     /// What this machine binds at the homes of others: a node binds its whole /64 and the services that moved to it,
-    /// every other entity itself.
+    /// every other entity itself and what its home put on it.
     pub(super) fn registrations(&self, sequences: &BTreeMap<Ipv6Addr, u16>) -> Vec<Registration> {
         let abroad: Vec<Ipv6Addr> = self
             .entities
@@ -48,12 +48,24 @@ impl Config {
             }
             registrations.push(Registration { sender: node, prefixes, sequence: None });
         }
-        for address in abroad.iter().copied() {
-            let covered = registrations
-                .iter()
-                .any(|other| other.prefixes.iter().any(|prefix| prefix.contains(&address)));
-            if !covered {
-                registrations.push(Registration { sender: address, prefixes: Vec::new(), sequence: None });
+        for entity in self.entities.iter().filter(|entity| abroad.contains(&entity.address)) {
+            if registrations.iter().any(|other| other.covers(entity.address)) {
+                continue;
+            }
+            let host = registrations.iter_mut().find(|other| Some(other.sender) == entity.host);
+            match host {
+                // The host comes before what is on it.
+                Some(host) => {
+                    if host.prefixes.is_empty() {
+                        host.prefixes.push(host.sender.into());
+                    }
+                    host.prefixes.push(entity.address.into());
+                }
+                None => registrations.push(Registration {
+                    sender: entity.address,
+                    prefixes: Vec::new(),
+                    sequence: None,
+                }),
             }
         }
         for registration in &mut registrations {

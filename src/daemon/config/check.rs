@@ -175,6 +175,7 @@ impl Checker<'_> {
             certificate,
             certificate_file,
             uid,
+            host: None,
         })
     }
 

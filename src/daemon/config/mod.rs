@@ -63,6 +63,8 @@ pub struct Entity {
     pub certificate_file: Option<PathBuf>,
     /// The only user who may use the address; `None`: everybody on the machine.
     pub uid: Option<u32>,
+    /// The entity of this machine on which its home put it; `None`: one of the configuration.
+    pub host: Option<Ipv6Addr>,
 }
 
 /// A peer.
@@ -217,6 +219,17 @@ impl Config {
             port: self.port,
             mtu: self.mtu,
         }
+    }
+
+    /// An entity that stands in the configuration.
+    pub fn own_entity(&self, address: Ipv6Addr) -> Option<&Entity> {
+        self.entities.iter().find(|entity| entity.host.is_none() && entity.address == address)
+    }
+
+    /// Replaces what homes put on entities of the configuration.
+    pub fn set_hosted(&mut self, hosted: Vec<Entity>) {
+        self.entities.retain(|entity| entity.host.is_none());
+        self.entities.extend(hosted);
     }
 
     /// The prefixes that are routed into the tunnel: whatever a policy protects or discards, except everything

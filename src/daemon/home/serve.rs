@@ -14,8 +14,8 @@ use crate::daemon::system::{random, unix};
 use crate::home::code::LookupId;
 use crate::home::entity::{Binding, By, Grant, Joined};
 use crate::home::registry::{PendingAnswer, Request};
-use crate::home::talk::{Ask, Der, Membership, Tell};
-use crate::home::verbs::Effect;
+use crate::home::talk::{Ask, Der, HOSTED_PAGE, HostedAddress, Membership, Tell};
+use crate::home::verbs::{self, Effect};
 use crate::io::sys;
 use crate::mobility::{Change, Row};
 use crate::names::{Table, Unavailable};
@@ -96,6 +96,7 @@ pub fn complete(config: &mut Config, home: &SharedHome) -> Result<(), HomeError>
         certificate_file: None,
         // Where users are held apart, nobody but the daemon answers for the home.
         uid: (!config.owners().is_empty()).then(sys::own_uid),
+        host: None,
     });
     if config.roots.iter().all(|root| root.prefix() != info.prefix) {
         config.roots.push(desk.authority.root().clone());
@@ -160,6 +161,7 @@ impl HomeDesk {
             Ok(Ask::Renew { subject, key }) => parse_key(&key)
                 .and_then(|key| self.certify(remote, subject, &key).map_err(|error| error.to_string()))
                 .map(|leaf| (Tell::Renewed { subject, certificate: Der(leaf) }, vec![])),
+            Ok(Ask::Hosted { after }) => self.page(remote, after).map(|tell| (tell, vec![])),
             Ok(Ask::Take {}) => self.take(remote),
             Ok(Ask::Leave {}) => self.leave(remote),
         };
@@ -211,9 +213,25 @@ impl HomeDesk {
     fn take(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
         let who = remote.to_string();
         let by = By { now: unix(), who: &who };
-        let user = self.registry.take(by, &who).map_err(|error| error.to_string())?;
+        let (user, mut effects) =
+            verbs::take(&mut self.registry, by, &who).map_err(|error| error.to_string())?;
+        effects.push(Effect::Changed);
         let message = format!("{} is held by {remote} now", user.address);
-        Ok((Tell::Done { message }, vec![Effect::Cut(user.address), Effect::Changed]))
+        Ok((Tell::Done { message }, effects))
+    }
+
+    /// What is on an entity of this home, by address.
+    pub fn hosted(&self, on: Ipv6Addr) -> Result<Vec<HostedAddress>, HomeError> {
+        let hosted = self.registry.hosted(on)?.into_iter();
+        Ok(hosted.map(|entity| HostedAddress { address: entity.address, name: entity.name }).collect())
+    }
+
+    fn page(&self, on: Ipv6Addr, after: Option<Ipv6Addr>) -> Result<Tell, String> {
+        let mut addresses = self.hosted(on).map_err(|error| error.to_string())?;
+        addresses.retain(|hosted| after.is_none_or(|after| hosted.address > after));
+        let more = addresses.len() > HOSTED_PAGE;
+        addresses.truncate(HOSTED_PAGE);
+        Ok(Tell::Hosted { addresses, more })
     }
 
     fn leave(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {

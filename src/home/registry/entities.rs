@@ -394,6 +394,23 @@ impl Registry {
         })
     }
 
+    /// What the home put on an entity: the services that run on a node, the floating address that a device holds; by
+    /// address.
+    pub fn hosted(&self, on: Ipv6Addr) -> Result<Vec<Entity>, Error> {
+        let Some(host) = self.by_address(on)? else { return Ok(Vec::new()) };
+        let condition =
+            "removed IS NULL AND ((kind = 'service' AND node = ?1) OR (kind = 'user' AND holder = ?1))";
+        let mut hosted = rows::entities(&self.db, condition, [host.id.0])?;
+        hosted.sort_by_key(|entity| entity.address);
+        Ok(hosted)
+    }
+
+    /// The address of the node or device that an entity is on.
+    pub fn host_of(&self, entity: &Entity) -> Result<Option<Ipv6Addr>, Error> {
+        let host = entity.node.or(entity.holder);
+        Ok(host.map(|host| self.by_id(host)).transpose()?.map(|host| host.address))
+    }
+
     /// What an authenticated entity may bind (RFC 3963 §5.4.1, status 142 otherwise): its own address or /64, the
     /// services that moved to it, the floating address that it holds.
     pub fn bindable(&self, address: Ipv6Addr) -> Result<Vec<Ipv6Net>, Error> {

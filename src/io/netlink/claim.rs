@@ -4,8 +4,10 @@
 //! The kernel makes that route from a work item (`addrconf_dad_work`), some time *after* it acknowledged the address,
 //! and makes it anew when somebody adds the address again. So a deletion that finds nothing proves nothing.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv6Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -43,8 +45,26 @@ pub(super) async fn take_off(handle: &Handle, index: u32, address: Ipv6Addr) -> 
     Ok(())
 }
 
+/// The permanent addresses of this machine, as of now.
+#[derive(Clone, Default)]
+pub(super) struct Claimed(Arc<Mutex<BTreeSet<Ipv6Addr>>>);
+
+impl Claimed {
+    pub(super) fn claim(&self, addresses: &[Ipv6Addr]) {
+        self.lock().extend(addresses);
+    }
+
+    pub(super) fn release(&self, address: Ipv6Addr) {
+        self.lock().remove(&address);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Ipv6Addr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Removes such a route whenever it comes back. Ends with the runtime.
-pub(super) fn guard(handle: Handle, addresses: Vec<Ipv6Addr>) -> io::Result<tokio::task::JoinHandle<()>> {
+pub(super) fn guard(handle: Handle, claimed: Claimed) -> io::Result<tokio::task::JoinHandle<()>> {
     let (connection, _, mut messages) = new_multicast_connection(&[MulticastGroup::Ipv6Route])?;
     tokio::spawn(connection);
     Ok(tokio::spawn(async move {
@@ -52,7 +72,8 @@ pub(super) fn guard(handle: Handle, addresses: Vec<Ipv6Addr>) -> io::Result<toki
             let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) = message.payload else {
                 continue;
             };
-            if is_kernels(&route, &addresses) {
+            let kernels = is_kernels(&route, &claimed.lock());
+            if kernels {
                 tracing::info!(
                     "the kernel made a permanent address reachable on every interface; taken back"
                 );
@@ -65,7 +86,7 @@ pub(super) fn guard(handle: Handle, addresses: Vec<Ipv6Addr>) -> io::Result<toki
 }
 
 /// Is it a local route for one of ours that is not our own?
-fn is_kernels(route: &RouteMessage, addresses: &[Ipv6Addr]) -> bool {
+fn is_kernels(route: &RouteMessage, addresses: &BTreeSet<Ipv6Addr>) -> bool {
     let ours = route.attributes.iter().any(|attribute| {
         matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(to)) if addresses.contains(to))
     });
@@ -81,13 +102,14 @@ mod tests {
     fn only_a_local_route_for_our_own_address_that_is_not_ours_is_taken_back() {
         let (ours, other): (Ipv6Addr, Ipv6Addr) =
             ("2002:c633:6401:1::a".parse().unwrap(), "fd00::1".parse().unwrap());
+        let claimed = BTreeSet::from([ours]);
         let local = |address: Ipv6Addr, protocol| {
             route(address.into(), LOCAL).kind(RouteType::Local).protocol(protocol).build()
         };
         let (kernel, own) = (RouteProtocol::Kernel, RouteProtocol::Other(PROTOCOL));
-        assert!(is_kernels(&local(ours, kernel), &[ours]));
-        assert!(!is_kernels(&local(ours, own), &[ours]));
-        assert!(!is_kernels(&local(other, kernel), &[ours]));
-        assert!(!is_kernels(&route(ours.into(), LOCAL).protocol(kernel).build(), &[ours]));
+        assert!(is_kernels(&local(ours, kernel), &claimed));
+        assert!(!is_kernels(&local(ours, own), &claimed));
+        assert!(!is_kernels(&local(other, kernel), &claimed));
+        assert!(!is_kernels(&route(ours.into(), LOCAL).protocol(kernel).build(), &claimed));
     }
 }

@@ -1,0 +1,140 @@
+//! What homes put on entities of this machine: the services of a node, the floating address that a device holds. The
+//! home says which they are; each is proven by the key of the entity that it is on, with a certificate of its own.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Entity};
+use crate::home::talk::{Der, HostedAddress};
+use crate::pki::leaf;
+
+/// On one entity; whatever a home says beyond it is not taken up.
+pub(super) const MAX_HOSTED: usize = 4096;
+
+/// Everything that is on entities of this machine, by the entity that it is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Hosted(BTreeMap<Ipv6Addr, BTreeMap<Ipv6Addr, Address>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Address {
+    name: String,
+    certificate: Option<Der>,
+}
+
+impl Hosted {
+    /// The home said what is on `host` now. Whether that is news.
+    pub(super) fn replace(&mut self, host: Ipv6Addr, addresses: Vec<HostedAddress>) -> bool {
+        let mut before = self.0.remove(&host).unwrap_or_default();
+        let mut changed = false;
+        let mut after = BTreeMap::new();
+        for HostedAddress { address, name } in addresses {
+            let known = before.remove(&address);
+            changed |= known.as_ref().is_none_or(|known| known.name != name);
+            after.insert(address, Address { name, certificate: known.and_then(|known| known.certificate) });
+        }
+        changed |= !before.is_empty();
+        if !after.is_empty() {
+            self.0.insert(host, after);
+        }
+        changed
+    }
+
+    /// Forgets what is on entities that this machine has no more.
+    pub(super) fn keep(&mut self, config: &Config) {
+        self.0.retain(|host, _| config.own_entity(*host).is_some());
+    }
+
+    /// The entity that an address is on.
+    pub(super) fn host_of(&self, address: Ipv6Addr) -> Option<Ipv6Addr> {
+        self.0.iter().find(|(_, on)| on.contains_key(&address)).map(|(host, _)| *host)
+    }
+
+    /// A certificate arrived, which was verified.
+    pub(super) fn certify(&mut self, address: Ipv6Addr, certificate: Vec<u8>) {
+        if let Some(known) = self.0.values_mut().find_map(|on| on.get_mut(&address)) {
+            known.certificate = Some(Der(certificate));
+        }
+    }
+
+    /// Those with a certificate for the key of the entity that they are on: this machine answers for them.
+    pub(super) fn entities(&self, config: &Config) -> Vec<Entity> {
+        self.with_hosts(config)
+            .filter(|(host, _, hosted)| hosted.is_certified(host))
+            .map(|(host, address, hosted)| Entity {
+                name: hosted.name.clone(),
+                address,
+                key: host.key.clone(),
+                certificate: hosted.certificate.as_ref().map(|der| der.0.clone()),
+                certificate_file: None,
+                // What is on an entity belongs to its user.
+                uid: host.uid,
+                host: Some(host.address),
+            })
+            .collect()
+    }
+
+    /// Those without.
+    pub(super) fn wanted(&self, config: &Config) -> Vec<Ipv6Addr> {
+        self.with_hosts(config)
+            .filter(|(host, _, hosted)| !hosted.is_certified(host))
+            .map(|(_, address, _)| address)
+            .collect()
+    }
+
+    fn with_hosts<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'a Entity, Ipv6Addr, &'a Address)> {
+        self.0.iter().filter_map(|(host, on)| Some((config.own_entity(*host)?, on))).flat_map(|(host, on)| {
+            // What the configuration itself names comes first.
+            on.iter()
+                .filter(|(address, _)| config.own_entity(**address).is_none())
+                .map(move |(address, hosted)| (host, *address, hosted))
+        })
+    }
+}
+
+impl Address {
+    fn is_certified(&self, host: &Entity) -> bool {
+        let leaf = self.certificate.as_ref().and_then(|der| leaf::read(&der.0).ok());
+        leaf.is_some_and(|leaf| leaf.key == host.key.public())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(address: u16, name: &str) -> HostedAddress {
+        HostedAddress {
+            address: Ipv6Addr::from([0x2002, 1, 1, 0x100, 0, 0, 0, address]),
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn certificates_stay_with_what_stays() {
+        let host = Ipv6Addr::from([0x2002, 1, 1, 0x100, 0, 0, 0, 1]);
+        let mut hosted = Hosted::default();
+        assert!(!hosted.replace(host, Vec::new()), "nothing was there and nothing came");
+        assert!(hosted.replace(host, vec![on(2, "web"), on(3, "wiki")]));
+        hosted.certify(on(2, "").address, vec![1]);
+        hosted.certify(on(9, "").address, vec![1]);
+        assert!(!hosted.replace(host, vec![on(2, "web"), on(3, "wiki")]), "the same again");
+        assert_eq!(hosted.host_of(on(3, "").address), Some(host));
+        assert!(hosted.replace(host, vec![on(2, "web")]), "one went");
+        assert_eq!(hosted.host_of(on(3, "").address), None);
+        let kept =
+            hosted.0.get(&host).and_then(|on| on.values().next()).and_then(|web| web.certificate.clone());
+        assert_eq!(kept, Some(Der(vec![1])));
+        assert!(hosted.replace(host, vec![on(2, "shop")]), "a new name");
+        let text = serde_json::to_string(&hosted).unwrap();
+        assert_eq!(serde_json::from_str::<Hosted>(&text).unwrap(), hosted);
+        assert!(hosted.replace(host, Vec::new()));
+        assert_eq!(hosted, Hosted::default());
+    }
+}
