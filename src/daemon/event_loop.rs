@@ -449,8 +449,8 @@ impl Daemon {
             Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er } => {
                 self.keylog.as_mut().map_or(Ok(()), |log| log.ike(*spi_i, *spi_r, *suite, sk_ei, sk_er))
             }
-            Event::ChildKeys { source, destination, spi, suite, key } => {
-                self.keylog.as_mut().map_or(Ok(()), |log| log.esp(*source, *destination, *spi, *suite, key))
+            Event::ChildKeys { spi, suite, key } => {
+                self.keylog.as_mut().map_or(Ok(()), |log| log.esp(*spi, *suite, key))
             }
         };
         if let Err(error) = logged {

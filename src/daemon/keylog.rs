@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -32,15 +31,8 @@ impl KeyLog {
         self.0.write_all(ike_line(spi_i, spi_r, suite, ei, er).as_bytes())
     }
 
-    pub(super) fn esp(
-        &mut self,
-        from: Ipv4Addr,
-        to: Ipv4Addr,
-        spi: u32,
-        suite: EspSuite,
-        key: &Secret,
-    ) -> io::Result<()> {
-        self.0.write_all(esp_line(from, to, spi, suite, key).as_bytes())
+    pub(super) fn esp(&mut self, spi: u32, suite: EspSuite, key: &Secret) -> io::Result<()> {
+        self.0.write_all(esp_lines(spi, suite, key).as_bytes())
     }
 }
 
@@ -61,8 +53,8 @@ fn ike_line(spi_i: u64, spi_r: u64, suite: IkeSuite, ei: &Secret, er: &Secret) -
     )
 }
 
-/// Wireshark's `esp_sa`.
-fn esp_line(from: Ipv4Addr, to: Ipv4Addr, spi: u32, suite: EspSuite, key: &Secret) -> String {
+/// Wireshark's `esp_sa`: whatever the addresses, because an SA moves, and on the relayed path they are IPv6.
+fn esp_lines(spi: u32, suite: EspSuite, key: &Secret) -> String {
     let key = hex(key);
     let algorithms = match suite {
         EspSuite::Aes256Gcm | EspSuite::Aes256GcmIiv => {
@@ -73,7 +65,9 @@ fn esp_line(from: Ipv4Addr, to: Ipv4Addr, spi: u32, suite: EspSuite, key: &Secre
         }
         EspSuite::NullHmacSha256 => format!("\"NULL\",\"\",\"HMAC-SHA-256-128 [RFC4868]\",\"0x{key}\""),
     };
-    format!("uat:esp_sa:\"IPv4\",\"{from}\",\"{to}\",\"0x{spi:08x}\",{algorithms}\n")
+    ["IPv4", "IPv6"]
+        .map(|ip| format!("uat:esp_sa:\"{ip}\",\"*\",\"*\",\"0x{spi:08x}\",{algorithms}\n"))
+        .concat()
 }
 
 #[cfg(test)]
@@ -90,13 +84,13 @@ mod tests {
                 k = "ab".repeat(36)
             )
         );
-        let line = esp_line([192, 0, 2, 1].into(), [192, 0, 2, 2].into(), 0x1234, EspSuite::Aes256Gcm, &key);
+        let rest = format!(
+            "\"*\",\"*\",\"0x00001234\",\"AES-GCM with 16 octet ICV [RFC4106]\",\"0x{}\",\"NULL\",\"\"",
+            "ab".repeat(36)
+        );
         assert_eq!(
-            line,
-            format!(
-                "uat:esp_sa:\"IPv4\",\"192.0.2.1\",\"192.0.2.2\",\"0x00001234\",\"AES-GCM with 16 octet ICV [RFC4106]\",\"0x{}\",\"NULL\",\"\"\n",
-                "ab".repeat(36)
-            )
+            esp_lines(0x1234, EspSuite::Aes256Gcm, &key),
+            format!("uat:esp_sa:\"IPv4\",{rest}\nuat:esp_sa:\"IPv6\",{rest}\n")
         );
     }
 

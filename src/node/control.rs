@@ -5,17 +5,21 @@ use std::time::Instant;
 use super::Node;
 use super::home_agent::ChildOf;
 use crate::dataplane::event::{Control, UdpPath};
+use crate::wire::{mobility, path};
 
 impl Node {
     /// A message out of a child SA; whose it is, its SPI tells.
     pub(super) fn control(&mut self, now: Instant, spi: u32, from: UdpPath, what: &Control) {
         let Some(child) = self.by_spi.get(&spi).and_then(|id| self.children.get(id)) else { return };
+        let (to, by) = child.pair;
         match what {
             Control::Path(body) => {
+                tracing::trace!(%by, %to, from = %from.remote, message = ?path::Message::parse(body), "path control says");
                 let key = child.pair;
                 self.handle_path_message(now, key, from, body);
             }
             Control::Mobility(packet) => {
+                tracing::trace!(%by, %to, from = %from.remote, message = ?mobility::parse(packet).map(|inner| inner.message), "mobility says");
                 let of = ChildOf::new(child, from, packet.len());
                 if self.config.home_agent.as_ref().is_some_and(|role| role.address == of.local) {
                     self.handle_binding_message(now, &of, packet);

@@ -1,6 +1,6 @@
 //! What comes out of a node besides datagrams.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{Ipv6Addr, SocketAddrV4};
 
 use ipnet::Ipv6Net;
 
@@ -126,10 +126,6 @@ pub enum Event {
     },
     /// For the key log: one direction of a child SA.
     ChildKeys {
-        /// Outer source.
-        source: Ipv4Addr,
-        /// Outer destination.
-        destination: Ipv4Addr,
         /// SPI on the wire.
         spi: u32,
         /// Cipher suite.

@@ -238,11 +238,8 @@ impl Node {
         if !self.config.ike.keylog {
             return;
         }
-        let (here, there) = (*sa.path.local.ip(), *sa.path.remote.ip());
-        let directions =
-            [(there, here, sa.spi_in, sa.key_in.clone()), (here, there, sa.spi_out, sa.key_out.clone())];
-        for (source, destination, spi, key) in directions {
-            self.events.push_back(Event::ChildKeys { source, destination, spi, suite: sa.suite, key });
+        for (spi, key) in [(sa.spi_in, sa.key_in.clone()), (sa.spi_out, sa.key_out.clone())] {
+            self.events.push_back(Event::ChildKeys { spi, suite: sa.suite, key });
         }
     }
 

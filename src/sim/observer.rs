@@ -187,9 +187,8 @@ mod tests {
     const SPI: u32 = 0x1234_5678;
 
     fn keyed(spi: u32, key: u8) -> Event {
-        let here = std::net::Ipv4Addr::LOCALHOST;
         let (suite, key) = (EspSuite::Aes256Gcm, Secret::new(vec![key; 36]));
-        Event::ChildKeys { source: here, destination: here, spi, suite, key }
+        Event::ChildKeys { spi, suite, key }
     }
 
     fn esp(spi: u32, sequence: u32, iv: u64) -> Vec<u8> {
