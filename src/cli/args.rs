@@ -93,7 +93,7 @@ pub(super) enum Verb {
     Down,
     /// Make the daemon read its configuration again
     #[command(
-        after_help = "Example: domicile check && sudo domicile reload\n\nA file with problems changes nothing. New ports, interface, addresses or routed prefixes need 'down' and 'up'."
+        after_help = "Example: domicile check && sudo domicile reload\n\nA file with problems changes nothing. New ports, interface, users with an address or routed prefixes need 'down' and 'up'."
     )]
     Reload,
     /// Show entities, peers, security associations and drops

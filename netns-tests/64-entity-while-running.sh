@@ -1,0 +1,29 @@
+# Addresses of the machine itself come and go by reload, while everything else stays.
+two_hosts
+pair <<<""
+start a; start b
+reaches a $B6 3 || fail "no tunnel"
+S6=${A6%::*}::5
+dom a key generate "$DIR/second.key" >/dev/null
+cp "$DIR/a.toml" "$DIR/before.toml"
+more a <<T
+
+[[entity]]
+name = "second"
+address = "$S6"
+key_file = "second.key"
+T
+dom b peer add second $S6 --public-key "$(dom a key show --entity second)" --endpoint none >/dev/null
+dom a reload >/dev/null
+until_true 50 "a has its second address" eval "on a ip -6 addr show dev domicile0 | grep -q $S6/128"
+on a ping -6 -q -c 3 -i 0.2 -W 1 -I $S6 $B6 >/dev/null || fail "nothing comes back to the second address"
+status_is b "[.peers[] | select(.address == \"$S6\") | .children[]] | length" 1 || fail "b has no SA with the second address"
+# Neighbours do not reach it in clear.
+[ -z "$(on a ip -6 route show table local | grep "$S6" || true)" ] || fail "the kernel answers for the second address on every interface"
+reaches a $B6 3 || fail "the first address lost its tunnel"
+cp "$DIR/before.toml" "$DIR/a.toml"
+dom a reload >/dev/null
+until_true 50 "the second address is gone" eval "! on a ip -6 addr show dev domicile0 | grep -q $S6"
+[ -z "$(on a ip -6 route show table all | grep "$S6" || true)" ] || fail "routes of the second address are left"
+until_true 50 "b closed the SA with it" status_is b "[.peers[] | select(.address == \"$S6\") | .children[]] | length" 0
+reaches a $B6 3 || fail "the tunnel of the first address went as well"
