@@ -42,7 +42,7 @@ impl Node {
             let mut seed = [0; 32];
             self.rng.fill_bytes(&mut seed);
             let config = path::Config { full_size: self.config.mtu, ..path::Config::default() };
-            let mut agent = path::Agent::new(config, seed, now);
+            let mut agent = path::Agent::new(config, seed);
             agent.handle_local_candidates(now, &self.candidates(key.0));
             self.paths.insert(key, Paths { agent, relayed, sent: 0 });
         }

@@ -9,7 +9,7 @@ use rand_core::SeedableRng;
 
 use super::candidate::{self, LanPolicy};
 use super::exchange::{Exchange, Heard};
-use super::history::{Change, History, Reason};
+use super::reason::Reason;
 use super::selection::{Class, choose};
 use super::status::PathStatus;
 use super::validation::{Remote, datagram_len};
@@ -77,14 +77,13 @@ pub struct Agent {
     pub(super) sent: Option<Instant>,
     /// When the peer told last that it has data for us.
     pub(super) wanted: Option<Instant>,
-    pub(super) history: History,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
 }
 
 impl Agent {
     /// A new conversation: relayed. `seed` comes from the system's random source, never twice.
-    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
             config,
             rng: ChaCha20Rng::from_seed(seed),
@@ -96,7 +95,6 @@ impl Agent {
             selected: None,
             sent: None,
             wanted: None,
-            history: History::new(now),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -123,7 +121,7 @@ impl Agent {
             for remote in &mut self.remotes {
                 remote.restart(now);
             }
-            self.select(now, None, Reason::LocalMoved);
+            self.select(None, Reason::LocalMoved);
             self.begin_round(now);
         }
         self.run(now);
@@ -161,7 +159,7 @@ impl Agent {
             self.peer_moves = message.moves;
             self.remotes.clear();
             self.exchange.forget_peer();
-            self.select(now, None, Reason::PeerMoved);
+            self.select(None, Reason::PeerMoved);
         }
         // What the peer sent before it moved says nothing about where it is.
         let current = message.moves == self.peer_moves;
@@ -181,6 +179,17 @@ impl Agent {
             }
             Body::Challenge { token, .. } => self.handle_challenge(now, path, current, token),
             Body::Response { token, observed } => self.handle_response(now, token, observed),
+        }
+        self.run(now);
+    }
+
+    /// This machine may have slept: the path in use is asked at once, and a direct one is looked for soon.
+    pub fn handle_doubt(&mut self, now: Instant) {
+        if let Some(current) = self.in_use() {
+            current.doubt(now);
+        } else if self.is_active(now) {
+            self.exchange.reset_retry();
+            self.begin_round(now);
         }
         self.run(now);
     }
@@ -205,14 +214,19 @@ impl Agent {
         remote.map_or(Path::Relayed, Remote::path)
     }
 
+    /// The inner packets that were shown to pass on this path are as large as this, in octets. Nobody proves the relay.
+    pub fn proven_size(&self) -> Option<u16> {
+        self.selected.map(|_| self.config.full_size)
+    }
+
+    /// The addresses that the peer was told last.
+    pub fn offered(&self) -> &[Candidate] {
+        self.exchange.told().as_slice()
+    }
+
     /// All direct paths that are known.
     pub fn paths(&self) -> impl Iterator<Item = PathStatus> {
         self.remotes.iter().map(|remote| remote.status(Some(remote.address) == self.selected))
-    }
-
-    /// The last changes of path, oldest first; the last entry is the current path.
-    pub fn history(&self) -> impl Iterator<Item = &Change> {
-        self.history.iter()
     }
 
     // Messages.
@@ -393,12 +407,12 @@ impl Agent {
         }
         let chosen = choose(current, &contenders);
         match chosen.and_then(|(index, reason)| Some((*addresses.get(index)?, reason))) {
-            Some((address, reason)) => self.select(now, Some(address), reason),
-            None => self.select(now, None, lost),
+            Some((address, reason)) => self.select(Some(address), reason),
+            None => self.select(None, lost),
         }
     }
 
-    pub(super) fn select(&mut self, now: Instant, address: Option<SocketAddrV4>, reason: Reason) {
+    pub(super) fn select(&mut self, address: Option<SocketAddrV4>, reason: Reason) {
         if self.selected == address {
             return;
         }
@@ -406,7 +420,6 @@ impl Agent {
         // Rounds are for relayed data: whichever way it went, they begin anew.
         self.exchange.reset_retry();
         let path = self.current();
-        self.history.push(Change { at: now, path, reason });
         self.events.push_back(Event::PathChanged { path, reason });
     }
 }

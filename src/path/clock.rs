@@ -7,7 +7,7 @@ use rand_core::Rng;
 
 use super::Path;
 use super::agent::{Agent, IDLE, is_recent};
-use super::history::Reason;
+use super::reason::Reason;
 use super::validation::{Due, Remote, datagram_len};
 use crate::wire::path::{Body, MIN_CHALLENGE};
 
@@ -134,6 +134,6 @@ impl Agent {
     fn rest(&mut self, now: Instant) {
         self.remotes.clear();
         self.exchange.rest();
-        self.select(now, None, Reason::Idle);
+        self.select(None, Reason::Idle);
     }
 }

@@ -34,7 +34,7 @@
 //!
 //! let now = Instant::now();
 //! let addresses = ["192.0.2.1:4500".parse().unwrap(), "198.51.100.2:4500".parse().unwrap()];
-//! let mut agents = [1, 2].map(|seed| Agent::new(Config::default(), [seed; 32], now));
+//! let mut agents = [1, 2].map(|seed| Agent::new(Config::default(), [seed; 32]));
 //! for (agent, address) in agents.iter_mut().zip(addresses) {
 //!     agent.handle_local_candidates(now, &[Candidate { kind: CandidateKind::Observed, address }]);
 //! }
@@ -71,7 +71,7 @@ mod agent;
 mod candidate;
 mod clock;
 mod exchange;
-mod history;
+mod reason;
 mod selection;
 mod status;
 #[cfg(test)]
@@ -82,7 +82,7 @@ use std::net::SocketAddrV4;
 
 pub use agent::{Agent, Config, Event, Transmit};
 pub use candidate::LanPolicy;
-pub use history::{Change, Reason};
+pub use reason::Reason;
 pub use selection::{Class, Contender, choose};
 pub use status::{PathStatus, State};
 pub use validation::datagram_len;

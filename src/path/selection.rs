@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::history::Reason;
+use super::reason::Reason;
 
 /// Another path of the same class must be faster by this much …
 const MIN_GAIN: Duration = Duration::from_millis(5);

@@ -38,7 +38,7 @@ fn every_pair_of_nats_goes_direct_exactly_when_it_can() {
                 if direct {
                     assert_eq!(world.hosts[A].relayed_data + world.hosts[B].relayed_data, 0, "{a:?}, {b:?}");
                 } else {
-                    let used = [A, B].map(|host| world.hosts[host].agent.history().count());
+                    let used = [A, B].map(|host| world.hosts[host].history.len());
                     assert_eq!(used, [1, 1], "{a:?} and {b:?} tried what cannot work");
                 }
                 let gap = world.hosts[A].longest_gap.max(world.hosts[B].longest_gap);
@@ -99,7 +99,7 @@ fn a_path_that_full_size_packets_do_not_pass_is_not_used() {
     world.run_for(secs(30));
     for host in [A, B] {
         let agent = &world.hosts[host].agent;
-        assert_eq!(agent.history().count(), 1);
+        assert_eq!(world.hosts[host].history, [Reason::Start]);
         assert!(agent.paths().any(|path| path.state == State::Narrow));
     }
     world.mtu = usize::MAX;
@@ -117,7 +117,7 @@ fn a_path_that_becomes_too_narrow_is_left_for_the_relay() {
     world.watch();
     world.run_for(secs(60));
     for host in &world.hosts {
-        assert_eq!(host.agent.history().last().map(|change| change.reason), Some(Reason::Narrow));
+        assert_eq!(host.history.last().copied(), Some(Reason::Narrow));
         assert!(host.longest_gap < ms(200), "{:?} without data", host.longest_gap);
     }
 }
@@ -138,10 +138,7 @@ fn a_dead_path_is_left_for_the_relay_and_taken_again_when_it_lives() {
         assert!(!world.is_direct(A) && !world.is_direct(B));
         let gap = world.hosts[A].longest_gap.max(world.hosts[B].longest_gap);
         assert!(gap < ms(1000 + 4 * 60 + 300), "{gap:?} without data");
-        assert_eq!(
-            world.hosts[A].agent.history().last().map(|change| change.reason),
-            Some(Reason::Unanswered)
-        );
+        assert_eq!(world.hosts[A].history.last().copied(), Some(Reason::Unanswered));
         world.blocked = false;
         let end = world.now + secs(80);
         assert!(world.run_while(end, |world| !both_direct(world)), "not direct again");
@@ -166,7 +163,7 @@ fn loss_alone_rarely_ends_a_path() {
         world.run_for(secs(5));
         world.loss = 50;
         world.run_for(secs(300));
-        changes += world.hosts[A].agent.history().count() + world.hosts[B].agent.history().count() - 4;
+        changes += world.hosts[A].history.len() + world.hosts[B].history.len() - 4;
     }
     // 12,000 challenges, each lost with its answer once in ten times: four in a row about once.
     assert!(changes <= 12, "{changes} changes of path in 100 minutes at 5 % loss");
@@ -175,7 +172,7 @@ fn loss_alone_rarely_ends_a_path() {
 #[test]
 fn a_new_generation_leaves_addresses_alone_that_no_list_ever_named() {
     let mut world = settled([Kind::Symmetric, Kind::Address]);
-    let before = world.hosts[B].agent.history().count();
+    let before = world.hosts[B].history.len();
     let mut candidates: Vec<_> = world.hosts[A].agent.locals.clone();
     candidates.push(Candidate { kind: CandidateKind::Interface, address: "20.7.7.7:4500".parse().unwrap() });
     let now = world.now;
@@ -184,7 +181,7 @@ fn a_new_generation_leaves_addresses_alone_that_no_list_ever_named() {
     world.run_for(secs(5));
     let agent = &world.hosts[B].agent;
     assert!(agent.paths().any(|path| path.state == State::Silent), "the new address was not even tried");
-    assert_eq!(agent.history().count(), before, "the path behind a symmetric NAT was dropped");
+    assert_eq!(world.hosts[B].history.len(), before, "the path behind a symmetric NAT was dropped");
 }
 
 #[test]
@@ -220,7 +217,7 @@ fn idle_paths_are_kept_for_two_minutes_and_then_left() {
         for host in [A, B] {
             let agent = &world.hosts[host].agent;
             assert_eq!(agent.current(), Path::Relayed);
-            assert_eq!(agent.history().last().map(|change| change.reason), Some(Reason::Idle));
+            assert_eq!(world.hosts[host].history.last().copied(), Some(Reason::Idle));
             assert_eq!(agent.poll_timeout(), None, "nothing is left that wakes anybody");
         }
         world.hosts[A].talks = true;
@@ -292,7 +289,7 @@ fn a_move_is_noticed_without_the_relay_when_the_other_end_can_be_reached() {
     world.move_to(A, 5);
     let end = world.now + ms(300);
     assert!(world.run_while(end, |world| !both_direct(world)), "{:?}", world.hosts[B].agent.current());
-    let reasons: Vec<_> = world.hosts[B].agent.history().map(|change| change.reason).collect();
+    let reasons = &world.hosts[B].history;
     assert!(reasons.ends_with(&[Reason::PeerMoved, Reason::Proven]), "{reasons:?}");
 }
 
@@ -310,4 +307,19 @@ fn a_nat_that_reboots_is_survived() {
             assert!(world.run_while(end, |world| !both_direct(world)), "{kinds:?}, NAT {site}");
         }
     }
+}
+
+#[test]
+fn after_a_sleep_the_path_in_use_is_asked_at_once() {
+    let mut world = settled([Kind::Port, Kind::Port]);
+    // Nobody talks, so that the next challenge would be many seconds away.
+    world.hosts[A].talks = false;
+    world.hosts[B].talks = false;
+    world.run_for(secs(3));
+    world.blocked = true;
+    let now = world.now;
+    world.hosts[A].agent.handle_doubt(now);
+    let end = now + ms(4 * 1000);
+    assert!(world.run_while(end, |world| world.is_direct(A)), "a path that died meanwhile is still in use");
+    assert_eq!(world.hosts[A].history.last().copied(), Some(Reason::Unanswered));
 }

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::nat::{Kind, Nat};
-use crate::path::{Agent, Config, Event, Path, datagram_len};
+use crate::path::{Agent, Config, Event, Path, Reason, datagram_len};
 use crate::wire::path::{Body, Candidate, CandidateKind, Message};
 
 pub(super) const A: usize = 0;
@@ -71,6 +71,9 @@ pub(super) struct Host {
     pub(super) longest_gap: Duration,
     pub(super) direct_data: u64,
     pub(super) relayed_data: u64,
+    /// Why its data changed its path, oldest first.
+    pub(super) history: Vec<Reason>,
+    began: Instant,
     /// Messages of path control that it sent.
     pub(super) control: u64,
     // The book.
@@ -131,7 +134,7 @@ impl World {
             let mut seed = [0; 32];
             rng.fill_bytes(&mut seed);
             Host {
-                agent: Agent::new(config, seed, now),
+                agent: Agent::new(config, seed),
                 site: at[index],
                 address: HOME,
                 talks: false,
@@ -142,6 +145,8 @@ impl World {
                 longest_gap: Duration::ZERO,
                 direct_data: 0,
                 relayed_data: 0,
+                history: vec![Reason::Start],
+                began: now,
                 control: 0,
                 asked: BTreeMap::new(),
                 answered: BTreeSet::new(),
@@ -243,10 +248,7 @@ impl World {
     #[expect(clippy::print_stderr, reason = "the diary of one seed, when DOMICILE_VERBOSE asks for it")]
     fn note(&self, text: std::fmt::Arguments<'_>) {
         if self.verbose {
-            eprintln!(
-                "{:10.3?} {text}",
-                self.now - self.hosts[A].agent.history().next().map_or(self.now, |c| c.at)
-            );
+            eprintln!("{:10.3?} {text}", self.now - self.hosts[A].began);
         }
     }
 
@@ -328,8 +330,8 @@ impl World {
         }
         while let Some(Event::PathChanged { path, reason }) = self.hosts[host].agent.poll_event() {
             self.note(format_args!("{host} uses {path:?}: {reason}"));
-            let last = self.hosts[host].agent.history().last().copied();
-            assert!(last.is_some_and(|change| change.path == path && change.reason == reason));
+            assert_eq!(path, self.hosts[host].agent.current());
+            self.hosts[host].history.push(reason);
         }
     }
 

@@ -1,13 +1,6 @@
-//! Changes of path with their reasons, for `status`.
+//! Why data changes its path.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::time::Instant;
-
-use super::Path;
-
-/// Changes that are kept.
-const CAPACITY: usize = 16;
 
 /// Why the data changed its path. Shown by `status` as it is written here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +29,10 @@ pub enum Reason {
     Idle,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Reason {
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Start => "conversations start relayed",
             Self::Proven => "a direct path was proven",
             Self::Lan => "a path in the local network was proven",
@@ -50,37 +44,12 @@ impl fmt::Display for Reason {
             Self::LocalMoved => "this machine moved",
             Self::PeerMoved => "the peer moved",
             Self::Idle => "the direct path was idle",
-        })
-    }
-}
-
-/// One change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// When.
-    pub at: Instant,
-    /// The path from then on.
-    pub path: Path,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// The last changes.
-pub(super) struct History(VecDeque<Change>);
-
-impl History {
-    pub(super) fn new(now: Instant) -> Self {
-        Self(VecDeque::from([Change { at: now, path: Path::Relayed, reason: Reason::Start }]))
-    }
-
-    pub(super) fn push(&mut self, change: Change) {
-        if self.0.len() == CAPACITY {
-            self.0.pop_front();
         }
-        self.0.push_back(change);
     }
+}
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
-        self.0.iter()
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
