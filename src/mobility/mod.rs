@@ -51,7 +51,8 @@ mod sequence;
 mod tests;
 
 pub use agent::{
-    Agent, AgentConfig, AgentEvent, AgentTransmit, CareOfPolicy, Change, OpenPolicy, Policy, Received, Row,
+    Agent, AgentConfig, AgentEvent, AgentTransmit, BindingStatus, CareOfPolicy, Change, OpenPolicy, Policy,
+    Received, Row, Totals,
 };
 pub use client::{Client, ClientConfig, ClientEvent, ClientTransmit, RegistrationConfig, RegistrationStatus};
 

@@ -69,7 +69,7 @@ impl Agent {
                 Task::Remote(index) => self.fire(now, index),
                 Task::Repeat => self.repeat(now),
                 Task::Retry => self.retry(now),
-                Task::Idle => self.rest(now),
+                Task::Idle => self.rest(),
             }
         }
         if self.selected.is_none() && self.exchange.retry_at().is_none() && is_recent(self.sent, now) {
@@ -131,7 +131,7 @@ impl Agent {
         }
     }
 
-    fn rest(&mut self, now: Instant) {
+    fn rest(&mut self) {
         self.remotes.clear();
         self.exchange.rest();
         self.select(None, Reason::Idle);

@@ -16,14 +16,40 @@ pub(super) struct Binding {
     /// 0: no care-of address is proven, or the binding was released and only its sequence number is remembered.
     port: u16,
     pub(super) sequence: u16,
-    pub(super) expires: Second,
+    /// When it ends, and above that what is known of a NAT.
+    end: Second,
 }
+
+/// Bits of [`Binding::end`]; the rest is enough for 34 years.
+const NAT_KNOWN: Second = 1 << 31;
+const NAT: Second = 1 << 30;
+const LATEST: Second = NAT - 1;
 
 impl Binding {
     pub(super) fn new(care_of: Option<SocketAddrV4>, sequence: u16, expires: Second) -> Self {
-        let mut binding = Self { address: Ipv4Addr::UNSPECIFIED, port: 0, sequence, expires };
+        let mut binding =
+            Self { address: Ipv4Addr::UNSPECIFIED, port: 0, sequence, end: expires.min(LATEST) };
         binding.set_care_of(care_of);
         binding
+    }
+
+    pub(super) fn expires(&self) -> Second {
+        self.end & LATEST
+    }
+
+    /// Whether there is a NAT in front of the care-of address; `None` when the sender did not say where it thinks it is.
+    pub(super) fn behind_nat(&self) -> Option<bool> {
+        (self.end & NAT_KNOWN != 0).then_some(self.end & NAT != 0)
+    }
+
+    pub(super) fn with_nat(mut self, nat: Option<bool>) -> Self {
+        self.end &= LATEST;
+        self.end |= match nat {
+            None => 0,
+            Some(false) => NAT_KNOWN,
+            Some(true) => NAT_KNOWN | NAT,
+        };
+        self
     }
 
     pub(super) fn care_of(&self) -> Option<SocketAddrV4> {
@@ -61,6 +87,8 @@ pub(super) struct Cache {
     extras: BTreeMap<Ipv6Net, Extra>,
     extra_deadlines: BTreeSet<(Second, Ipv6Net)>,
     owned: BTreeSet<(Ipv6Addr, Ipv6Net)>,
+    /// How many senders have a proven care-of address.
+    proven: usize,
     /// How many extras there are of each length.
     lengths: BTreeMap<u8, usize>,
     pub(super) changed: Vec<Changed>,
@@ -74,6 +102,14 @@ pub(super) fn host(address: Ipv6Addr) -> Ipv6Net {
 impl Cache {
     pub(super) fn len(&self) -> usize {
         self.bindings.len() + self.extras.len()
+    }
+
+    pub(super) fn proven(&self) -> usize {
+        self.proven
+    }
+
+    pub(super) fn extras_len(&self) -> usize {
+        self.extras.len()
     }
 
     pub(super) fn binding(&self, sender: Ipv6Addr) -> Option<&Binding> {
@@ -100,6 +136,14 @@ impl Cache {
         self.extras.iter().map(|(prefix, extra)| (*prefix, extra))
     }
 
+    /// What is bound inside a prefix, in order: single addresses of senders first.
+    pub(super) fn within(&self, prefix: Ipv6Net) -> impl Iterator<Item = Ipv6Net> {
+        let (first, last) = (prefix.network(), prefix.broadcast());
+        let hosts = self.bindings.range(first..=last).map(|(sender, _)| host(*sender));
+        let extras = self.extras.range(Ipv6Net::new_assert(first, 0)..=Ipv6Net::new_assert(last, 128));
+        hosts.chain(extras.map(|(prefix, _)| *prefix).filter(move |extra| prefix.contains(extra)))
+    }
+
     /// Who is responsible for an address, by the longest match, and where that is.
     pub(super) fn lookup(&self, address: Ipv6Addr) -> Option<(Ipv6Addr, SocketAddrV4)> {
         if let Some(care_of) = self.bindings.get(&address).and_then(Binding::care_of) {
@@ -121,11 +165,13 @@ impl Cache {
         self.remove_extra(host(sender));
         let old = self.bindings.insert(sender, binding);
         if let Some(old) = old {
-            self.deadlines.remove(&(old.expires, sender));
+            self.deadlines.remove(&(old.expires(), sender));
         }
-        self.deadlines.insert((binding.expires, sender));
+        self.deadlines.insert((binding.expires(), sender));
         let before = old.and_then(|old| old.care_of());
         let moved = before != binding.care_of();
+        self.proven += usize::from(binding.care_of().is_some());
+        self.proven -= usize::from(before.is_some());
         if before.is_some() || binding.care_of().is_some() {
             self.note(host(sender), binding.care_of(), moved);
         }
@@ -164,7 +210,8 @@ impl Cache {
     /// Forgets a sender and all that it bound. False when there was nothing.
     pub(super) fn remove(&mut self, sender: Ipv6Addr) -> bool {
         let Some(old) = self.bindings.remove(&sender) else { return false };
-        self.deadlines.remove(&(old.expires, sender));
+        self.deadlines.remove(&(old.expires(), sender));
+        self.proven -= usize::from(old.care_of().is_some());
         let extras: Vec<Ipv6Net> = self.extras_of(sender).collect();
         for prefix in extras {
             self.remove_extra(prefix);
@@ -214,10 +261,11 @@ impl Cache {
     pub(super) fn fill(&mut self, mut bindings: Vec<(Ipv6Addr, Binding)>, extras: Vec<(Ipv6Net, Extra)>) {
         bindings.sort_unstable_by_key(|(sender, _)| *sender);
         let mut deadlines: Vec<(Second, Ipv6Addr)> =
-            bindings.iter().map(|(sender, binding)| (binding.expires, *sender)).collect();
+            bindings.iter().map(|(sender, binding)| (binding.expires(), *sender)).collect();
         deadlines.sort_unstable();
         self.deadlines = deadlines.into_iter().collect();
         self.bindings = bindings.into_iter().collect();
+        self.proven = self.bindings.values().filter(|binding| binding.care_of().is_some()).count();
         for (prefix, extra) in extras {
             if self.bindings.contains_key(&extra.sender) {
                 self.set_extra(prefix, extra.sender, extra.expires);

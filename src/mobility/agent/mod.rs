@@ -2,6 +2,7 @@
 
 mod cache;
 mod policy;
+mod status;
 mod store;
 mod tentative;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::wire::mobility::{
 };
 use cache::{Binding, Cache, Second, host};
 pub use policy::{CareOfPolicy, OpenPolicy, Policy};
+pub use status::{BindingStatus, Totals};
 use store::Unsaved;
 pub use store::{Change, Row};
 use tentative::{Tentative, may_answer};
@@ -250,7 +252,8 @@ impl Agent {
         let before = self.care_of(sender);
         let proven = received.proven || before == Some(from);
         let care_of = if proven { Some(from) } else { before };
-        self.cache.set(sender, Binding::new(care_of, update.sequence, expires));
+        let nat = update.care_of.map(|thinks| thinks != *from.ip());
+        self.cache.set(sender, Binding::new(care_of, update.sequence, expires).with_nat(nat));
         for prefix in update.prefixes.iter() {
             self.cache.set_extra(*prefix, sender, expires);
         }
@@ -291,7 +294,8 @@ impl Agent {
                 }
             }
             if let Some(binding) = self.cache.binding(sender) {
-                let binding = Binding::new(binding.care_of(), update.sequence, binding.expires);
+                let binding = Binding::new(binding.care_of(), update.sequence, binding.expires())
+                    .with_nat(binding.behind_nat());
                 self.cache.set(sender, binding);
             }
         }
@@ -307,10 +311,11 @@ impl Agent {
             open.map(|tentative| (tentative.care_of, tentative.acknowledgement)).ok_or(Ignored::Unmatched)?;
         let binding = *self.cache.binding(sender).ok_or(Ignored::Unmatched)?;
         self.settle(sender);
-        if binding.expires <= self.second(now) {
+        if binding.expires() <= self.second(now) {
             return Err(Ignored::Unmatched);
         }
-        self.cache.set(sender, Binding::new(Some(care_of), binding.sequence, binding.expires));
+        let proven = Binding::new(Some(care_of), binding.sequence, binding.expires());
+        self.cache.set(sender, proven.with_nat(binding.behind_nat()));
         self.events.push_back(AgentEvent::Moved { sender, care_of });
         // The node says its update again until it hears this: so both know that the address is in use.
         if let Some(acknowledgement) = acknowledgement {

@@ -629,3 +629,44 @@ proptest! {
         let _ = bench.start;
     }
 }
+
+#[test]
+fn the_totals_are_what_a_look_at_every_binding_gives() {
+    let mut bench = Bench::new();
+    let all: Ipv6Net = net("2002:c633:6401::/48");
+    let check = |bench: &Bench| {
+        let rows: Vec<_> = bench.agent.bindings_within(bench.now, all).collect();
+        let own = |row: &&BindingStatus| row.prefix == host(row.sender);
+        let totals = bench.agent.totals();
+        assert_eq!(totals.reachable, rows.iter().filter(own).filter(|row| row.care_of.is_some()).count());
+        assert_eq!(totals.tentative, rows.iter().filter(own).filter(|row| row.tentative.is_some()).count());
+        totals
+    };
+    let told = |mut update: BindingUpdate, thinks: [u8; 4]| {
+        update.care_of = Some(thinks.into());
+        update
+    };
+    let (nat, open) = (at("203.0.114.1:5000"), at("203.0.114.2:4500"));
+    bench.bind(DEVICE, nat, &told(update(1, 400), [192, 168, 1, 20]));
+    bench.bind(NODE, open, &told(with(update(1, 400), &["2002:c633:6401:100::/64"]), [203, 0, 114, 2]));
+    assert_eq!(check(&bench), Totals { reachable: 2, prefixes: 1, tentative: 0 });
+    let rows: Vec<_> = bench.agent.bindings_within(bench.now, all).collect();
+    assert_eq!(
+        rows.iter().map(|row| row.behind_nat).collect::<Vec<_>>(),
+        [Some(true), Some(false), Some(false)]
+    );
+    assert!(rows.iter().all(|row| (399..=401).contains(&row.remaining.as_secs())), "{rows:?}");
+    // Only what is inside is shown.
+    let inside: Vec<_> = bench.agent.bindings_within(bench.now, net("2002:c633:6401:100::/64")).collect();
+    assert_eq!(
+        inside.iter().map(|row| row.prefix).collect::<Vec<_>>(),
+        [host(NODE), net("2002:c633:6401:100::/64")]
+    );
+    // A move is tentative until it is answered; a released binding is not shown.
+    bench.update(DEVICE, open, &update(2, 400));
+    assert_eq!(check(&bench), Totals { reachable: 2, prefixes: 1, tentative: 1 });
+    bench.update(NODE, open, &update(2, 0));
+    assert_eq!(check(&bench), Totals { reachable: 1, prefixes: 0, tentative: 1 });
+    bench.wait(3600);
+    assert_eq!(check(&bench), Totals::default());
+}

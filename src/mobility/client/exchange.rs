@@ -110,7 +110,7 @@ impl Exchange {
         [self.due(), expires].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    fn due(&self) -> Option<(Instant, &'static str)> {
+    pub(super) fn due(&self) -> Option<(Instant, &'static str)> {
         match self.phase {
             Phase::Stopped | Phase::Over { .. } => None,
             Phase::Due(at) => Some((at, "binding update")),
@@ -268,7 +268,7 @@ impl Exchange {
         matches!(self.phase, Phase::Sent { first, last, .. } if is_within(number, first, last))
     }
 
-    fn prefixes(&self) -> &[Ipv6Net] {
+    pub(super) fn prefixes(&self) -> &[Ipv6Net] {
         match &self.subject {
             Subject::Bind(prefixes) | Subject::Release(prefixes) => prefixes,
             Subject::ReleaseAll => &[],

@@ -13,6 +13,10 @@ use crate::wire::mobility::{Cookie, Message};
 const TRIES: u32 = 4;
 /// First pause between them; it doubles.
 const RETRY: Duration = Duration::from_secs(1);
+/// The same when there is a reason for doubt.
+const DOUBT_RETRY: Duration = Duration::from_millis(250);
+/// Heard this recently, a home agent is not doubted.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// The keepalive towards one home agent.
 #[derive(Default)]
@@ -21,6 +25,8 @@ pub(super) struct Keepalive {
     pub(super) interval: Option<Duration>,
     heard: Option<Instant>,
     at: Option<Instant>,
+    /// Asked out of turn, also where there is no NAT, until it answers or is given up.
+    doubt: bool,
     /// Challenges that wait for an answer, oldest first: an answer to any of them will do.
     open: Vec<Cookie>,
 }
@@ -35,18 +41,30 @@ impl Keepalive {
         let ours = self.open.contains(&cookie);
         if ours {
             self.open.clear();
+            self.doubt = false;
             self.at = None; // `set_needed` counts anew
         }
         ours
     }
 
+    /// Asks at once.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        let fresh = self.heard.is_some_and(|heard| now < heard + FRESH);
+        if !self.doubt && !fresh {
+            self.doubt = true;
+            self.open.clear();
+            self.at = Some(now);
+        }
+    }
+
     pub(super) fn disarm(&mut self) {
+        self.doubt = false;
         self.at = None;
         self.open.clear();
     }
 
     pub(super) fn set_needed(&mut self, now: Instant, needed: bool, ctx: &Context) {
-        if !needed {
+        if !needed && !self.doubt {
             self.disarm();
         } else if self.at.is_none() {
             self.at = Some(self.heard.unwrap_or(now) + self.idle(ctx));
@@ -63,7 +81,7 @@ impl Keepalive {
         }
         // Traffic came meanwhile.
         let quiet_until = self.heard.map(|heard| heard + self.idle(ctx)).filter(|until| now < *until);
-        if let Some(until) = quiet_until {
+        if let Some(until) = quiet_until.filter(|_| !self.doubt) {
             self.open.clear();
             self.at = Some(until);
             return;
@@ -71,9 +89,11 @@ impl Keepalive {
         let tries = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
         if tries == TRIES {
             ctx.events.push_back(ClientEvent::Unanswered { home_address: from });
+            self.doubt = false;
         }
+        let first = if self.doubt { DOUBT_RETRY } else { RETRY };
         // From then on at the ordinary pace, with the last few open.
-        let pause = if tries < TRIES { RETRY * 2u32.pow(tries) } else { self.idle(ctx) };
+        let pause = if tries < TRIES { first * 2u32.pow(tries) } else { self.idle(ctx) };
         if tries > TRIES {
             self.open.remove(0);
         }

@@ -133,8 +133,14 @@ pub struct RegistrationStatus {
     pub home_agent: Ipv6Addr,
     /// Everything that was asked for is bound.
     pub registered: bool,
+    /// What else is bound with it.
+    pub prefixes: Vec<Ipv6Net>,
     /// Where the home agent sees us.
     pub observed: Option<SocketAddrV4>,
+    /// That is not one of our own addresses.
+    pub behind_nat: bool,
+    /// When the next update or challenge leaves, and why.
+    pub next: Option<(Instant, &'static str)>,
     /// When the first part of it expires unless it is renewed.
     pub expires: Option<Instant>,
     /// Why the last update was refused.
@@ -261,6 +267,15 @@ impl Client {
         }
     }
 
+    /// Other signs say that the way to this home agent may be dead, or changed: it is challenged at once, unless it was
+    /// heard this very moment.
+    pub fn handle_doubt(&mut self, now: Instant, home_agent: Ipv6Addr) {
+        if let Some(keepalive) = self.keepalives.get_mut(&home_agent) {
+            keepalive.doubt(now);
+        }
+        self.handle_timeout(now);
+    }
+
     /// An inner packet with a Mobility Header, from the SA whose addresses it has.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) -> Result<(), Ignored> {
         let inner = parse(packet)?;
@@ -361,6 +376,6 @@ impl Client {
 
     /// The registrations, to look at.
     pub fn status(&self) -> impl Iterator<Item = RegistrationStatus> {
-        self.registrations.values().map(Registration::status)
+        self.registrations.values().map(|registration| registration.status(&self.ctx))
     }
 }

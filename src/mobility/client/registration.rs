@@ -236,14 +236,17 @@ impl Registration {
         self.exchanges.iter().filter_map(Exchange::deadline).min_by_key(|(at, _)| *at)
     }
 
-    pub(super) fn status(&self) -> RegistrationStatus {
+    pub(super) fn status(&self, ctx: &Context) -> RegistrationStatus {
         let binds = || self.exchanges.iter().filter(|exchange| matches!(exchange.subject, Subject::Bind(_)));
         let registered = binds().all(|exchange| exchange.expires.is_some() && exchange.refused.is_none());
         RegistrationStatus {
             home_address: self.home_address,
             home_agent: self.home_agent,
             registered: registered && !self.leaving,
+            prefixes: binds().flat_map(|exchange| exchange.prefixes().iter().copied()).collect(),
             observed: self.observed,
+            behind_nat: self.behind_nat(ctx),
+            next: self.exchanges.iter().filter_map(Exchange::due).min_by_key(|(at, _)| *at),
             expires: binds().filter_map(|exchange| exchange.expires).min(),
             refused: binds().find_map(|exchange| exchange.refused),
         }

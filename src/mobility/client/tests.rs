@@ -497,3 +497,41 @@ fn strangers_and_nonsense_change_nothing() {
     bench.answer(&update, Status::ACCEPTED, Lifetime::ZERO).unwrap();
     assert_eq!(bench.status().refused, Some(Status::UNSPECIFIED));
 }
+
+#[test]
+fn doubt_asks_the_home_agent_at_once_and_once() {
+    let mut bench = Bench::bound(&[]);
+    bench.now += Duration::from_secs(10);
+    let challenges = |bench: &mut Bench| {
+        let messages = bench.messages();
+        assert!(messages.iter().all(|message| matches!(message, Message::Challenge(_))), "{messages:?}");
+        messages
+    };
+    bench.client.handle_doubt(bench.now, AGENT);
+    bench.client.handle_doubt(bench.now, AGENT);
+    let [Message::Challenge(cookie)] = challenges(&mut bench)[..] else { panic!("not one challenge") };
+    // Unanswered it is repeated quickly.
+    assert!(bench.step() <= Duration::from_millis(250));
+    assert_eq!(challenges(&mut bench).len(), 1);
+    let answer = Message::Response { cookie, observed: Some(outside(4711)) };
+    let packet = build(AGENT, DEVICE, &answer);
+    bench.client.handle_packet(bench.now, &packet).unwrap();
+    // What it observed is new: told at once.
+    assert_eq!(bench.updates().len(), 1);
+    // Heard just now, nobody is doubted.
+    bench.client.handle_doubt(bench.now, AGENT);
+    assert_eq!(bench.messages(), []);
+}
+
+#[test]
+fn doubt_that_nobody_answers_is_told() {
+    let mut bench = Bench::bound(&[]);
+    bench.now += Duration::from_secs(10);
+    let began = bench.now;
+    bench.client.handle_doubt(bench.now, AGENT);
+    let told = |bench: &mut Bench| bench.news().contains(&ClientEvent::Unanswered { home_address: DEVICE });
+    while !told(&mut bench) {
+        bench.step();
+        assert!(bench.now < began + Duration::from_secs(5), "a silent home agent is not told of");
+    }
+}
