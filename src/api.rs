@@ -2,6 +2,8 @@
 //! documents with `--json`. Durations are seconds as decimals, SPIs are hexadecimal strings.
 
 pub mod home;
+pub mod mobility;
+pub mod paths;
 pub mod trust;
 
 use std::collections::BTreeMap;
@@ -26,8 +28,17 @@ pub struct Status {
     pub port: u16,
     /// Local entities.
     pub entities: Vec<EntityStatus>,
-    /// Configured peers, and whoever else has an SA.
+    /// Configured peers, and whoever else has an SA or wants one: 100 of those at most.
     pub peers: Vec<PeerStatus>,
+    /// How many pairs of an entity of ours and a peer there are, shown or not.
+    #[serde(default)]
+    pub pairs: u64,
+    /// Where this machine is registered.
+    #[serde(default)]
+    pub registrations: Vec<mobility::RegistrationStatus>,
+    /// The home that this machine is.
+    #[serde(default)]
+    pub home: Option<mobility::HomeStatus>,
     /// Policies in the order in which they are tried.
     pub policies: Vec<PolicyStatus>,
     /// Dropped packets by reason; reasons that never happened are left out.
@@ -86,6 +97,9 @@ pub struct PeerStatus {
     pub ike: Vec<IkeStatus>,
     /// Child SAs with this peer.
     pub children: Vec<ChildStatus>,
+    /// Which way packets go, one for each entity of ours that is connected with this peer.
+    #[serde(default)]
+    pub paths: Vec<paths::PathsStatus>,
 }
 
 /// One IKE SA.
@@ -171,7 +185,7 @@ pub struct PolicyStatus {
     pub services: Option<String>,
 }
 
-/// `POST /v1/connect`, `/v1/disconnect`, `/v1/rekey`: which peer (name or address) and, for `rekey`, what.
+/// `POST /v1/peer`, `/v1/connect`, `/v1/disconnect`, `/v1/rekey`: which peer (name or address) and, for `rekey`, what.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct PeerRequest {
     /// A name of the configuration or a permanent address.

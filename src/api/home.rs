@@ -115,6 +115,14 @@ pub enum HomeRequest {
         /// The device.
         device: String,
     },
+    /// Lists who is where, as the running home agent knows it: a list of [`super::mobility::BindingDocument`].
+    Bindings {
+        /// Only what is inside this prefix or address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<String>,
+        /// At most so many; 10,000 is the limit.
+        limit: u64,
+    },
     /// The audit log, the newest first: a list of [`AuditDocument`].
     Log {
         /// Only entries before this one.

@@ -98,7 +98,7 @@ pub(super) enum Verb {
     Reload,
     /// Show entities, peers, security associations and drops
     #[command(
-        after_help = "Example: domicile status --watch\n\nThe two columns after a peer's name are its state and the state of its security associations."
+        after_help = "Examples: domicile status --watch\n          domicile status server\n\nThe two columns after a peer's name are its state and the state of its security associations."
     )]
     Status(StatusArgs),
     /// Bring up the security associations with a peer and wait until they are
@@ -330,6 +330,8 @@ pub(super) struct UpArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
+    /// Everything about one peer, by name or permanent address: each address of it that was tried, every path since it is connected
+    pub(super) peer: Option<String>,
     /// Print the daemon's own document
     #[arg(long)]
     pub(super) json: bool,

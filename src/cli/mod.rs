@@ -10,6 +10,7 @@ mod init;
 mod join;
 mod key;
 mod output;
+mod paths;
 mod peer;
 mod ping;
 mod render;

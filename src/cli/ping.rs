@@ -5,18 +5,27 @@ use std::io::{ErrorKind, Read};
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::args::{Cli, PingArgs};
+use super::client::ask;
 use super::exit::{FAILURE, Failed};
 use super::output::say;
-use super::verbs::bring_up;
+use super::paths::{before, in_use};
+use super::verbs::{bring_up, request};
+use crate::api::paths::PathsStatus;
+use crate::api::{ConnectReply, PeerStatus};
 
 const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
 const PAYLOAD: usize = 56;
 /// How long the SA may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long its path may take to be told.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Earlier paths that are told.
+const EARLIER_PATHS: usize = 3;
 /// Too short a wait would be none at all.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
@@ -28,6 +37,8 @@ pub(super) fn run(cli: &Cli, args: &PingArgs) -> Result<(), Failed> {
     } else {
         say(format_args!("ike    {} is up after {:.1} ms, from {}", up.address, up.elapsed * 1e3, up.local))?;
     }
+    let first = path_to(cli, &up)?;
+    first.as_ref().map_or(Ok(()), say_path)?;
     let echo = Echo::open(up.local, up.address)?;
     let mut times = Vec::new();
     for number in 0..args.count {
@@ -46,6 +57,11 @@ pub(super) fn run(cli: &Cli, args: &PingArgs) -> Result<(), Failed> {
             std::thread::sleep(args.interval.saturating_sub(sent.elapsed()));
         }
     }
+    // It may have become another one meanwhile.
+    let way = |path: &PathsStatus| (path.kind.clone(), path.remote);
+    if let Some(now) = path_to(cli, &up)?.filter(|now| first.as_ref().map(way) != Some(way(now))) {
+        say_path(&now)?;
+    }
     say(summary(args.count, &mut times))?;
     if times.is_empty() {
         return Err(Failed::new(
@@ -57,6 +73,19 @@ pub(super) fn run(cli: &Cli, args: &PingArgs) -> Result<(), Failed> {
         ));
     }
     Ok(())
+}
+
+/// Which way packets to the peer go; nothing when there is no SA any more.
+fn path_to(cli: &Cli, up: &ConnectReply) -> Result<Option<PathsStatus>, Failed> {
+    let status: PeerStatus =
+        ask(cli, Method::POST, "/v1/peer", Some(&request(&up.address.to_string())), PATIENCE)?;
+    Ok(status.paths.into_iter().find(|path| path.local == up.local))
+}
+
+/// Says it with why, and with what was before.
+fn say_path(path: &PathsStatus) -> Result<(), Failed> {
+    say(format_args!("path   {}", in_use(path)))?;
+    before(path, EARLIER_PATHS).iter().try_for_each(|line| say(format_args!("       before: {line}")))
 }
 
 fn summary(sent: u32, times: &mut [Duration]) -> String {

@@ -10,28 +10,37 @@ use super::args::{Cli, StatusArgs};
 use super::client::{NO_BODY, ask};
 use super::exit::{FAILURE, Failed};
 use super::output::write;
-use super::render::{age, bytes, table};
+use super::paths::write_paths;
+use super::render::{age, bytes, count, table};
+use super::verbs::request;
+use crate::api::mobility::{HomeStatus, RegistrationStatus};
 use crate::api::{CertificateStatus, ChildStatus, EntityStatus, IkeStatus, PeerStatus, Status};
 use crate::daemon::system::unix;
 
 /// More often than this the daemon would be busy telling.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(cli: &Cli, args: &StatusArgs) -> Result<(), Failed> {
     loop {
-        let document: serde_json::Value =
-            ask(cli, Method::GET, "/v1/status", NO_BODY, Duration::from_secs(5))?;
+        let document: serde_json::Value = match &args.peer {
+            None => ask(cli, Method::GET, "/v1/status", NO_BODY, PATIENCE)?,
+            Some(peer) => ask(cli, Method::POST, "/v1/peer", Some(&request(peer)), PATIENCE)?,
+        };
         let text = if args.json {
             // One document a line when there are many.
             if args.watch.is_some() { format!("{document}\n") } else { format!("{document:#}\n") }
         } else {
-            let status: Status = serde_json::from_value(document).map_err(|error| {
+            let rendered = match &args.peer {
+                None => serde_json::from_value(document).map(|status| render(&status)),
+                Some(_) => serde_json::from_value(document).map(|peer| render_peer(&peer)),
+            };
+            rendered.map_err(|error| {
                 Failed::new(
                     FAILURE,
                     format!("the daemon's status is not understood ({error}): is it another version?"),
                 )
-            })?;
-            render(&status)
+            })?
         };
         let Some(pause) = args.watch else { return write(&text) };
         if !args.json && std::io::stdout().is_terminal() {
@@ -63,6 +72,10 @@ fn render(status: &Status) -> String {
             let _ = writeln!(out, "  {}: {}", entity.name, ends(certificate, unix()));
         }
     }
+    write_registrations(&mut out, &status.registrations);
+    if let Some(home) = &status.home {
+        write_home(&mut out, home);
+    }
     let peers: Vec<[String; 5]> = status.peers.iter().map(peer_row).collect();
     let _ = write!(out, "\n{}", table(&["PEER", "STATE", "SAS", "ADDRESS", "PATH"], &peers));
     for peer in &status.peers {
@@ -70,10 +83,12 @@ fn render(status: &Status) -> String {
             let _ = writeln!(out, "  {}: {error}", peer.name);
         }
     }
+    let shown = status.peers.iter().filter(|peer| peer.state != "idle" || !peer.ike.is_empty()).count();
+    if let Some(more) = status.pairs.checked_sub(shown as u64).filter(|more| *more > 0 && shown >= 100) {
+        let _ = writeln!(out, "  … and {more} more: 'domicile status PEER' shows one of them");
+    }
     for peer in status.peers.iter().filter(|peer| !peer.ike.is_empty() || !peer.children.is_empty()) {
-        let _ = writeln!(out, "\n{}", peer.name);
-        peer.ike.iter().for_each(|ike| write_ike(&mut out, ike));
-        peer.children.iter().for_each(|child| write_child(&mut out, child));
+        write_peer(&mut out, peer, false);
     }
     for (what, counts) in [("RELAYED", &status.relayed), ("DROPPED", &status.drops)] {
         let rows: Vec<[String; 2]> =
@@ -83,6 +98,64 @@ fn render(status: &Status) -> String {
         }
     }
     out
+}
+
+/// One peer for a person.
+fn render_peer(peer: &PeerStatus) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{} is {}, {}", peer.name, peer.address, peer.state);
+    if let Some(error) = &peer.last_error {
+        let _ = writeln!(out, "  {error}");
+    }
+    write_peer(&mut out, peer, true);
+    out
+}
+
+fn write_peer(out: &mut String, peer: &PeerStatus, whole: bool) {
+    if !whole {
+        let _ = writeln!(out, "\n{}", peer.name);
+    }
+    peer.paths.iter().for_each(|path| write_paths(out, path, whole));
+    peer.ike.iter().for_each(|ike| write_ike(out, ike));
+    peer.children.iter().for_each(|child| write_child(out, child));
+}
+
+fn write_registrations(out: &mut String, registrations: &[RegistrationStatus]) {
+    if registrations.is_empty() {
+        return;
+    }
+    let within = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), age);
+    let rows: Vec<[String; 6]> = registrations
+        .iter()
+        .map(|one| {
+            let nat = if one.behind_nat { " (NAT)" } else { "" };
+            [
+                one.home_address.to_string(),
+                one.home_agent.to_string(),
+                one.state.clone(),
+                one.care_of.map_or_else(|| "-".to_owned(), |seen| format!("{seen}{nat}")),
+                within(one.expires),
+                within(one.refresh),
+            ]
+        })
+        .collect();
+    let head = ["REGISTERS", "WITH", "STATE", "SEEN AT", "ENDS IN", "RENEWED IN"];
+    let _ = write!(out, "\n{}", table(&head, &rows));
+    for (one, error) in registrations.iter().filter_map(|one| Some((one, one.last_error.as_ref()?))) {
+        let _ = writeln!(out, "  {}: {error}", one.home_address);
+    }
+}
+
+fn write_home(out: &mut String, home: &HomeStatus) {
+    let number = |number: u64, one, many| count(usize::try_from(number).unwrap_or(usize::MAX), one, many);
+    let _ = writeln!(
+        out,
+        "\nThis machine is the home {}: {} can be reached, {}, {}.",
+        home.prefix,
+        number(home.bindings, "entity", "entities"),
+        number(home.prefixes, "bound prefix", "bound prefixes"),
+        number(home.tentative, "care-of address not proven yet", "care-of addresses not proven yet"),
+    );
 }
 
 fn entity_row(entity: &EntityStatus) -> [String; 4] {
@@ -98,7 +171,8 @@ fn ends(certificate: &CertificateStatus, now: u64) -> String {
     } else if certificate.renew_at + (certificate.not_after - certificate.renew_at) / 2 <= now {
         format!("its certificate ends in {} and was not renewed: is its home reachable?", age(left))
     } else {
-        format!("its certificate is valid for another {}", age(left))
+        let renewed = Duration::from_secs(certificate.renew_at.saturating_sub(now)).as_secs_f64();
+        format!("its certificate is valid for another {}, and is renewed in {}", age(left), age(renewed))
     }
 }
 
@@ -110,8 +184,7 @@ fn peer_row(peer: &PeerStatus) -> [String; 5] {
         (0, _) | (_, 0) => "partial",
         _ => "rekeying",
     };
-    let path =
-        peer.ike.first().map_or_else(String::new, |ike| format!("{} {}", ike.path_kind, ike.path_remote));
+    let path = peer.paths.first().map_or_else(String::new, |path| format!("{} {}", path.kind, path.remote));
     [peer.name.clone(), peer.state.clone(), sas.to_owned(), peer.address.to_string(), path]
 }
 
@@ -203,6 +276,7 @@ mod tests {
                     state: "active".to_owned(),
                     age: 3.0,
                 }],
+                paths: Vec::new(),
             }],
             drops: [("replayed".to_owned(), 3)].into(),
             ..Status::default()

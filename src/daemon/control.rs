@@ -29,6 +29,8 @@ const QUEUE: usize = 64;
 pub enum Request {
     /// `GET /v1/status`
     Status,
+    /// `POST /v1/peer`
+    Peer(PeerRequest),
     /// `POST /v1/connect`
     Connect(PeerRequest),
     /// `POST /v1/disconnect`
@@ -115,6 +117,7 @@ fn router(calls: mpsc::Sender<Call>) -> Router {
     type Calls = State<mpsc::Sender<Call>>;
     Router::new()
         .route("/v1/status", get(|State(calls): Calls| ask(calls, Request::Status)))
+        .route("/v1/peer", post(|State(calls): Calls, body: Body| with(calls, body, Request::Peer)))
         .route("/v1/connect", post(|State(calls): Calls, body: Body| with(calls, body, Request::Connect)))
         .route(
             "/v1/disconnect",

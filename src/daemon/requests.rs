@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv6Net;
 use tokio::sync::oneshot;
 
 use super::config::{self, Config};
@@ -28,6 +29,10 @@ use crate::policy::pad::Proof;
 use crate::policy::spd::Action;
 use crate::policy::trust::{OwnStatus, Trust};
 
+/// Peers that no file names and that `status` shows: a home has as many as it has members.
+const OTHER_PEERS: usize = 100;
+/// Bindings that one request gets.
+const MOST_BINDINGS: u64 = 10_000;
 /// How long `connect` waits unless told otherwise, and at most.
 const CONNECT_TIMEOUT: f64 = 10.0;
 const LONGEST_TIMEOUT: f64 = 600.0;
@@ -65,6 +70,10 @@ pub(super) struct Desk {
 
 fn refusal(stage: &str, error: impl Into<String>) -> ErrorReply {
     ErrorReply { stage: stage.to_owned(), error: error.into() }
+}
+
+fn no_home() -> ErrorReply {
+    refusal("request", "this machine is no home: 'domicile home init' makes it one, before 'domicile up'")
 }
 
 fn certificate_status(own: &OwnStatus) -> CertificateStatus {
@@ -113,6 +122,9 @@ impl Desk {
         let Call { request, reply } = call;
         let answer = match request {
             Request::Status => document(&self.status(now, node)),
+            Request::Peer(request) => {
+                self.find(&request.peer).and_then(|remote| document(&node.peer_status(now, remote)))
+            }
             Request::Connect(request) => return self.connect(now, node, &request, reply),
             Request::Disconnect(request) => self.find(&request.peer).and_then(|remote| {
                 node.disconnect(now, remote);
@@ -125,6 +137,9 @@ impl Desk {
                 node.rekey(now, remote, what).map_err(|error| refusal("sa", error))?;
                 document(&Done { message: format!("rekeying ({what}) with {}", request.peer) })
             }),
+            Request::Home(HomeRequest::Bindings { within, limit }) => {
+                self.bindings(now, node, within.as_deref(), limit)
+            }
             Request::Home(request) => self.home(request),
             Request::Trust => document(&self.trust.read(|store| memory::homes(&self.config, None, store))),
             Request::TrustKeys => document(&self.trust.read(memory::keys)),
@@ -139,14 +154,30 @@ impl Desk {
         let _ = reply.send(answer);
     }
 
+    /// Who is where: the node knows, and the registry only what it was told last.
+    fn bindings(&self, now: Instant, node: &Node, within: Option<&str>, limit: u64) -> Reply {
+        if self.home.is_none() {
+            return Err(no_home());
+        }
+        let prefix = |text: &str| {
+            let prefix = text.parse::<Ipv6Net>().or_else(|_| text.parse::<Ipv6Addr>().map(Ipv6Net::from));
+            prefix.map_err(|_| {
+                refusal(
+                    "request",
+                    format!(
+                        "\"{text}\" is no IPv6 prefix and no address: say for example 2002:c633:6401:100::/64"
+                    ),
+                )
+            })
+        };
+        let within = within.map(prefix).transpose()?;
+        let limit = usize::try_from(limit.min(MOST_BINDINGS)).unwrap_or_default();
+        document(&node.bindings(now, within, limit))
+    }
+
     /// What a home is asked for, and what that means for this node.
     fn home(&mut self, request: HomeRequest) -> Reply {
-        let home = self.home.as_ref().ok_or_else(|| {
-            refusal(
-                "request",
-                "this machine is no home: 'domicile home init' makes it one, before 'domicile up'",
-            )
-        })?;
+        let home = self.home.as_ref().ok_or_else(no_home)?;
         let outcome = home.lock().answer("control socket", request)?;
         self.effects.extend(outcome.effects);
         document(&outcome.reply)
@@ -304,9 +335,8 @@ impl Desk {
             new.peers.iter().all(|peer| peer.address != *address || matches!(peer.proof, Proof::Certificate))
         };
         let doomed: Vec<Ipv6Addr> = node
-            .peers(now)
+            .remotes()
             .into_iter()
-            .map(|peer| peer.address)
             .filter(|address| replaced.iter().any(|home| home.contains(address)) && certified(address))
             .collect();
         for address in doomed {
@@ -354,7 +384,10 @@ impl Desk {
             mtu: self.config.mtu,
             port: self.config.port,
             entities: entities.collect(),
-            peers: node.peers(now),
+            peers: node.peers(now, OTHER_PEERS),
+            pairs: node.pair_count() as u64,
+            registrations: node.registrations(now),
+            home: node.home_status(),
             policies: policies.collect(),
             drops,
             relayed: self

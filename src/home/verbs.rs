@@ -97,6 +97,9 @@ pub fn answer(
         | HomeRequest::Log { .. }
         | HomeRequest::Issued { .. }
         | HomeRequest::IssuedVerify {} => read(registry, by.now, request),
+        HomeRequest::Bindings { .. } => Err(Error::Invalid(
+            "bindings are known to a running home only: start it with 'domicile up'".to_owned(),
+        )),
         HomeRequest::UserAdd { .. }
         | HomeRequest::NodeAdd { .. }
         | HomeRequest::ServiceAdd { .. }

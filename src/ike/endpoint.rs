@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -118,6 +118,19 @@ impl Endpoint {
         }
     }
 
+    /// This machine slept, or nothing of this program ran for a while: every peer is asked whether it is still there, one
+    /// a millisecond.
+    pub fn handle_resume(&mut self, now: Instant) {
+        for (at, id) in (0..).map(|count| now + Duration::from_millis(count)).zip(self.sas.ids()) {
+            let Some(mut sa) = self.sas.get_mut(id).filter(|sa| sa.is_established() && !sa.is_leaving())
+            else {
+                continue;
+            };
+            sa.sent = Some(now);
+            sa.timers.set_earlier(Timer::Liveness, at);
+        }
+    }
+
     /// Starts (or finds) an IKE SA with one child between these two entities.
     pub fn initiate(
         &mut self,
@@ -208,6 +221,11 @@ impl Endpoint {
     /// Every established IKE SA.
     pub fn list(&self, now: Instant) -> Vec<IkeInfo> {
         self.sas.values().filter(|sa| sa.is_established()).map(|sa| sa.info(now)).collect()
+    }
+
+    /// The established ones between two entities, the oldest first.
+    pub fn list_between(&self, now: Instant, pair: (Ipv6Addr, Ipv6Addr)) -> impl Iterator<Item = IkeInfo> {
+        self.sas.between(pair).filter(|sa| sa.is_established()).map(move |sa| sa.info(now))
     }
 
     /// Is there an IKE SA between these two that has a child or may still get one?

@@ -26,23 +26,25 @@ impl Node {
             self.refuse(&packet, Unreachable::AdministrativelyProhibited);
             return;
         }
-        let pair = self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now));
+        let mut pair = self.pairs.or_insert_with((local, remote), || Pair::new(now));
         if let Some(child) = pair.active.and_then(|id| self.children.get(&id)) {
             self.injects.push_back(Inject::packet(child.outbound_entry(self.config.mtu), packet));
             return;
         }
-        if !pair.may_try(now) && pair.attempt != Attempt::Running {
+        let running = pair.attempt == Attempt::Running;
+        if !pair.may_try(now) && !running {
+            drop(pair);
             self.count("backing_off");
             self.refuse(&packet, Unreachable::AddressUnreachable);
             return;
         }
-        if pair.wait(packet).is_err() {
+        let waits = pair.wait(packet).is_ok();
+        drop(pair);
+        if !waits {
             self.count("waiting_full");
             return;
         }
-        if pair.attempt != Attempt::Running
-            && let Err(error) = self.start(now, local, remote, route)
-        {
+        if !running && let Err(error) = self.start(now, local, remote, route) {
             self.fail(now, (local, remote), error);
         }
     }
@@ -60,10 +62,11 @@ impl Node {
             .collect();
         for remote in candidates {
             let Some(local) = self.local_for(remote) else { continue };
-            let pair = self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now));
+            let pair = self.pairs.or_insert_with((local, remote), || Pair::new(now));
             if !pair.installed.is_empty() || !pair.may_try(now) {
                 continue;
             }
+            drop(pair);
             if let Err(error) = self.start(now, local, remote, route) {
                 self.fail(now, (local, remote), error);
             }
@@ -72,9 +75,11 @@ impl Node {
 
     /// An attempt came to nothing: whoever waited is told, and the next attempt waits longer.
     pub(super) fn fail(&mut self, now: Instant, key: PairKey, error: String) {
-        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        let Some(mut pair) = self.pairs.get_mut(&key) else { return };
         pair.failed(now, error.clone());
-        for packet in pair.take_waiting() {
+        let waiting = pair.take_waiting();
+        drop(pair);
+        for packet in waiting {
             self.count("no_sa");
             self.refuse(&packet, Unreachable::AddressUnreachable);
         }

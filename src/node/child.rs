@@ -19,8 +19,12 @@ pub(super) struct Child {
     pub(super) installed: Instant,
     /// Packets received when the counters were last read.
     pub(super) seen_in: u64,
+    /// Its pair is kept up: the peer is asked whether it lives even when nobody talks.
+    pub(super) kept_up: bool,
     /// Packets sent when the counters were last read.
     pub(super) seen_out: u64,
+    /// Octets sent when the counters were last read.
+    pub(super) seen_octets: u64,
 }
 
 impl Child {

@@ -28,9 +28,9 @@ impl Node {
                 ike::Event::ChildReady(child) => self.install(now, *child),
                 ike::Event::ChildSend(id) => self.send_on(now, id),
                 ike::Event::ChildClosed { id, reason } => self.remove(now, id, &reason),
-                ike::Event::PathChanged { children, path, .. } => self.move_to(&children, path),
+                ike::Event::PathChanged { children, path, .. } => self.move_to(now, &children, path),
                 ike::Event::IkeClosed { id, local, remote, reason } => {
-                    self.ikes.remove(&id);
+                    self.ikes.remove(id);
                     self.ike_closed(now, id, (local, remote), &reason);
                 }
                 ike::Event::InitiationFailed { local, remote, failure } => {
@@ -87,11 +87,15 @@ impl Node {
             installed: now,
             seen_in: 0,
             seen_out: 0,
+            seen_octets: 0,
+            kept_up: self.pairs.get(&key).is_some_and(|pair| pair.keep_up),
         };
         self.children.insert(sa.id, child);
-        let pair = self.pairs.entry(key).or_insert_with(|| Pair::new(now));
+        let mut pair = self.pairs.or_insert_with(key, || Pair::new(now));
         pair.installed.push(sa.id);
-        if sa.send_now || pair.active.is_none() {
+        let first = pair.active.is_none();
+        drop(pair);
+        if sa.send_now || first {
             self.send_on(now, sa.id);
         }
         if sa.peer_is_domicile {
@@ -104,13 +108,16 @@ impl Node {
         let Some(child) = self.children.get(&id) else { return };
         let (local, remote) = child.pair;
         let outbound = child.outbound_entry(self.config.mtu);
+        let reason = self.first_reason(remote, child.path);
         self.publisher.set_outbound(local, remote, outbound.clone());
-        let Some(pair) = self.pairs.get_mut(&child.pair) else { return };
+        let Some(mut pair) = self.pairs.get_mut(&(local, remote)) else { return };
         let was_down = pair.active.replace(id).is_none();
         pair.succeeded();
+        pair.history.note(now, outbound.path, reason);
         for packet in pair.take_waiting() {
             self.injects.push_back(Inject::packet(outbound.clone(), packet));
         }
+        drop(pair);
         if was_down {
             self.events.push_back(Event::PeerUp { local, remote });
             self.session_changed(now, local, remote, true);
@@ -122,15 +129,19 @@ impl Node {
         self.publisher.remove_inbound(child.inbound.params().spi);
         self.by_spi.remove(&child.inbound.params().spi);
         let key = child.pair;
-        let Some(pair) = self.pairs.get_mut(&key) else { return };
+        let Some(mut pair) = self.pairs.get_mut(&key) else { return };
         pair.installed.retain(|other| *other != id);
         if pair.active == Some(id) {
             match pair.installed.last().copied() {
-                Some(next) => self.send_on(now, next),
+                Some(next) => {
+                    drop(pair);
+                    self.send_on(now, next);
+                }
                 None => {
                     self.paths.remove(&key);
                     pair.active = None;
-                    pair.lost(now);
+                    pair.put_off(now);
+                    drop(pair);
                     self.publisher.remove_outbound(key.0, key.1);
                     self.events.push_back(Event::PeerDown {
                         local: key.0,
@@ -140,6 +151,8 @@ impl Node {
                     self.session_changed(now, key.0, key.1, false);
                 }
             }
+        } else {
+            drop(pair);
         }
         if self.pairs.get(&key).is_some_and(Pair::is_forgotten) {
             self.pairs.remove(&key);
@@ -147,13 +160,13 @@ impl Node {
     }
 
     /// IKE moved these; where path control decides, it was IKE's messages alone.
-    fn move_to(&mut self, children: &[ChildId], path: UdpPath) {
+    fn move_to(&mut self, now: Instant, children: &[ChildId], path: UdpPath) {
         let theirs: Vec<ChildId> = children
             .iter()
             .filter(|id| self.children.get(id).is_some_and(|child| !self.paths.contains_key(&child.pair)))
             .copied()
             .collect();
-        if let Some(remote) = self.move_children(&theirs, path) {
+        if let Some(remote) = self.move_children(now, &theirs, path, "one of the two moved, or its NAT did") {
             self.events.push_back(Event::PathChanged { remote, path, reason: None });
         }
     }
@@ -161,15 +174,19 @@ impl Node {
     /// These children travel this way from now on; whose they are.
     pub(super) fn move_children(
         &mut self,
+        now: Instant,
         children: &[ChildId],
         path: UdpPath,
+        reason: &'static str,
     ) -> Option<std::net::Ipv6Addr> {
         let mut moved = None;
         for id in children {
             let Some(child) = self.children.get_mut(id) else { continue };
             child.path = path;
             let (local, remote) = child.pair;
-            if self.pairs.get(&child.pair).and_then(|pair| pair.active) == Some(*id) {
+            let Some(mut pair) = self.pairs.get_mut(&child.pair) else { continue };
+            if pair.active == Some(*id) {
+                pair.history.note(now, path, reason);
                 self.publisher.set_outbound(local, remote, child.outbound_entry(self.config.mtu));
             }
             moved = Some(remote);
@@ -179,25 +196,22 @@ impl Node {
 
     /// After an IKE rekey the children belong to the new SA; the old one is closed without closing them.
     fn adopt_children(&mut self, heir: IkeId, key: PairKey) {
-        let ikes = &self.ikes;
-        for child in self.children.values_mut().filter(|child| child.pair == key) {
-            if !ikes.contains_key(&child.ike) {
+        for id in self.pairs.get(&key).map_or(&[][..], |pair| &pair.installed) {
+            if let Some(child) = self.children.get_mut(id).filter(|child| !self.ikes.contains(child.ike)) {
                 child.ike = heir;
             }
         }
     }
 
     fn ike_closed(&mut self, now: Instant, id: IkeId, key: PairKey, reason: &CloseReason) {
-        let heir = self.ikes.iter().rev().find(|(_, pair)| **pair == key).map(|(heir, _)| *heir);
+        let heir = self.ikes.between(key).last().copied();
         match heir {
             Some(heir) => self.adopt_children(heir, key),
             None => {
-                let orphans: Vec<ChildId> = self
-                    .children
-                    .iter()
-                    .filter(|(_, child)| child.ike == id)
-                    .map(|(child, _)| *child)
-                    .collect();
+                let installed = self.pairs.get(&key).map(|pair| pair.installed.clone()).unwrap_or_default();
+                let orphaned =
+                    |child: &ChildId| self.children.get(child).is_some_and(|child| child.ike == id);
+                let orphans: Vec<ChildId> = installed.into_iter().filter(orphaned).collect();
                 for child in orphans {
                     self.remove(now, child, reason);
                 }
@@ -243,20 +257,27 @@ impl Node {
         }
     }
 
-    /// Tells IKE which SAs lived and which were sent on since the last reading.
+    /// Tells IKE which SAs lived and which were sent on since the last reading, and path control who talks.
     pub(super) fn read_counters(&mut self, now: Instant) {
+        let mut talking = Vec::new();
         for child in self.children.values_mut() {
             let (received, sent) = (child.inbound.packets(), child.outbound.packets());
             if received != child.seen_in {
                 child.seen_in = received;
                 self.ike.handle_traffic(now, child.inbound.params().spi);
             }
-            // A peer that is kept up is asked whether it lives even when nobody talks.
-            let kept_up = self.pairs.get(&child.pair).is_some_and(|pair| pair.keep_up);
-            if sent != child.seen_out || kept_up {
+            if sent != child.seen_out || child.kept_up {
                 child.seen_out = sent;
                 self.ike.handle_sent(now, child.outbound.params().spi);
             }
+            let octets = child.outbound.bytes();
+            if octets != child.seen_octets {
+                child.seen_octets = octets;
+                talking.push(child.pair);
+            }
+        }
+        for key in talking {
+            self.paths_carry(now, key);
         }
     }
 }

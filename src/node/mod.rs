@@ -8,9 +8,12 @@ mod child;
 mod config;
 mod control;
 mod event;
+mod history;
 mod home_agent;
 mod homes;
+mod indexed;
 mod install;
+mod joins;
 mod pair;
 mod paths;
 mod registration;
@@ -36,6 +39,8 @@ pub use config::{Config, HomeAgentConfig, HomeConfig, PeerConfig, Registration};
 pub use event::{Event, Inject};
 pub use home_agent::Authority;
 use homes::Way;
+use indexed::Indexed;
+use joins::Joins;
 use pair::{Attempt, Pair, PairKey};
 use paths::Paths;
 
@@ -51,12 +56,11 @@ pub struct Node {
     ike: ike::Endpoint,
     publisher: Publisher,
     rng: ChaCha20Rng,
-    pairs: BTreeMap<PairKey, Pair>,
+    pairs: Indexed<PairKey, Pair>,
     children: BTreeMap<ChildId, Child>,
     /// Children by the SPI that we receive on.
     by_spi: BTreeMap<u32, ChildId>,
-    /// Which pair an IKE SA joins.
-    ikes: BTreeMap<IkeId, PairKey>,
+    ikes: Joins,
     /// Next reading of the counters; armed while there is a child SA.
     tick: Option<Instant>,
     drops: BTreeMap<&'static str, u64>,
@@ -73,7 +77,7 @@ pub struct Node {
     /// Our own interfaces.
     interfaces: Vec<Ipv4Addr>,
     /// Path control of the pairs that met on the relayed path.
-    paths: BTreeMap<PairKey, Paths>,
+    paths: Indexed<PairKey, Paths>,
     /// The bindings of others, where we are the home agent.
     agent: Option<mobility::Agent>,
     authority: Option<Arc<dyn Authority>>,
@@ -97,7 +101,7 @@ impl Node {
             ike,
             publisher,
             rng,
-            pairs: BTreeMap::new(),
+            pairs: Indexed::new(),
             children: BTreeMap::new(),
             by_spi: BTreeMap::new(),
             mobility: mobility::Client::new(mobile, mobility_seed, now),
@@ -106,10 +110,10 @@ impl Node {
             woken: Vec::new(),
             observed: BTreeMap::new(),
             interfaces: Vec::new(),
-            paths: BTreeMap::new(),
+            paths: Indexed::new(),
             agent: None,
             authority: None,
-            ikes: BTreeMap::new(),
+            ikes: Joins::default(),
             tick: None,
             drops: BTreeMap::new(),
             injects: VecDeque::new(),
@@ -124,9 +128,7 @@ impl Node {
     pub fn set_config(&mut self, now: Instant, config: Config) {
         self.ike.set_config(now, config.ike.clone());
         self.config = config;
-        for pair in self.pairs.values_mut() {
-            pair.forgive(now);
-        }
+        self.pairs.for_each_mut(|pair| pair.forgive(now));
         self.apply_config(now);
         self.drain(now);
     }
@@ -136,15 +138,16 @@ impl Node {
         self.publisher.set_policy((*self.config.ike.spd).clone(), local);
         let kept_up: Vec<Ipv6Addr> =
             self.config.peers.iter().filter(|peer| peer.keep_up).map(|peer| peer.address).collect();
-        for pair in self.pairs.values_mut() {
-            pair.keep_up = false;
-        }
+        self.pairs.for_each_mut(|pair| pair.keep_up = false);
         for remote in kept_up {
             if let Some(local) = self.local_for(remote) {
-                self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now)).keep_up = true;
+                self.pairs.or_insert_with((local, remote), || Pair::new(now)).keep_up = true;
             }
         }
         self.apply_registrations(now);
+        for child in self.children.values_mut() {
+            child.kept_up = self.pairs.get(&child.pair).is_some_and(|pair| pair.keep_up);
+        }
     }
 
     /// The data plane told something.
@@ -169,7 +172,6 @@ impl Node {
         // Before IKE looks at its timers: a liveness check that became due may be needless, or armed only now.
         if self.tick.is_some_and(|tick| tick <= now) {
             self.read_counters(now);
-            self.paths_read_counters(now);
             self.tick = (!self.children.is_empty()).then(|| now + TICK);
         }
         self.ike.handle_timeout(now);
@@ -182,9 +184,7 @@ impl Node {
         self.drain_agent(now);
         self.paths_timeout(now);
         self.wake(now, route);
-        let due: Vec<PairKey> =
-            self.pairs.iter().filter(|(_, pair)| pair.wants_attempt(now)).map(|(key, _)| *key).collect();
-        for (local, remote) in due {
+        for (local, remote) in self.pairs.due(now) {
             if let Err(error) = self.start(now, local, remote, route) {
                 self.fail(now, (local, remote), error);
             }
@@ -203,9 +203,7 @@ impl Node {
         self.mobility.handle_address_change(now, &local);
         self.drain_mobility(now);
         self.paths_moved(now, route);
-        for pair in self.pairs.values_mut() {
-            pair.forgive(now);
-        }
+        self.pairs.for_each_mut(|pair| pair.forgive(now));
         self.drain(now);
     }
 
@@ -226,11 +224,12 @@ impl Node {
         let local = self.local_for(remote).ok_or_else(|| {
             format!("no [[policy]] protects traffic from an entity of this machine to {remote}")
         })?;
-        let pair = self.pairs.entry((local, remote)).or_insert_with(|| Pair::new(now));
+        let mut pair = self.pairs.or_insert_with((local, remote), || Pair::new(now));
         if pair.active.is_some() {
             return Ok(Some(local));
         }
         pair.forgive(now);
+        drop(pair);
         let started = self.start(now, local, remote, route);
         if let Err(error) = &started {
             self.fail(now, (local, remote), error.clone());
@@ -288,9 +287,7 @@ impl Node {
 
     /// Says goodbye to every peer.
     pub fn shutdown(&mut self, now: Instant) {
-        for pair in self.pairs.values_mut() {
-            pair.keep_up = false;
-        }
+        self.pairs.for_each_mut(|pair| pair.keep_up = false);
         self.ike.close_all(now);
         self.drain(now);
     }
@@ -327,11 +324,9 @@ impl Node {
 
     /// When `handle_timeout` wants to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let retry =
-            self.pairs.values().filter_map(Pair::next_attempt).min().map(|at| (at, "peer that is kept up"));
+        let retry = self.pairs.next_deadline().map(|at| (at, "peer that is kept up"));
         let tick = self.tick.map(|at| (at, "counters"));
-        let paths =
-            self.paths.values().filter_map(|paths| paths.agent.poll_timeout()).min_by_key(|(at, _)| *at);
+        let paths = self.paths.next_deadline().map(|at| (at, "paths"));
         let agent = self.agent.as_ref().and_then(mobility::Agent::poll_timeout);
         [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths]
             .into_iter()
@@ -355,17 +350,22 @@ impl Node {
 
     /// An IKE SA between these two that is up.
     pub fn ike_with(&self, local: Ipv6Addr, remote: Ipv6Addr) -> Option<IkeId> {
-        self.ikes.iter().rev().find(|(_, pair)| **pair == (local, remote)).map(|(id, _)| *id)
+        self.ikes.between((local, remote)).last().copied()
     }
 
     /// Every IKE SA of one of our entities.
     pub fn ikes_of(&self, local: Ipv6Addr) -> Vec<IkeId> {
-        self.ikes.iter().filter(|(_, (ours, _))| *ours == local).map(|(id, _)| *id).collect()
+        self.ikes.of(|(ours, _)| *ours == local)
     }
 
     /// Everybody who has an IKE SA with this entity of ours.
     pub fn remotes_of(&self, local: Option<Ipv6Addr>) -> BTreeSet<Ipv6Addr> {
-        self.ikes.values().filter(|(ours, _)| Some(*ours) == local).map(|(_, remote)| *remote).collect()
+        self.ikes.pairs().filter(|(ours, _)| Some(*ours) == local).map(|(_, remote)| *remote).collect()
+    }
+
+    /// Everybody whom an entity of ours is connected with, or wants to be.
+    pub fn remotes(&self) -> BTreeSet<Ipv6Addr> {
+        self.pairs.keys().map(|(_, remote)| *remote).collect()
     }
 
     /// What the peer of this pair is sent on, if anything.
@@ -374,7 +374,7 @@ impl Node {
     }
 
     fn ikes_with(&self, remote: Ipv6Addr) -> Vec<IkeId> {
-        self.ikes.iter().filter(|(_, (_, to))| *to == remote).map(|(id, _)| *id).collect()
+        self.ikes.of(|(_, to)| *to == remote)
     }
 
     /// Starts an attempt. An error is one sentence; the caller records it.
@@ -392,14 +392,19 @@ impl Node {
             Way::Direct(endpoint) => (endpoint, false),
             Way::Relayed(hop) => (hop, true),
             // Its packets wait; `wake` begins when the binding is there.
-            Way::NotYet => return Ok(()),
+            Way::NotYet => {
+                if let Some(mut pair) = self.pairs.get_mut(&(local, remote)) {
+                    pair.put_off(now);
+                }
+                return Ok(());
+            }
         };
         let source =
             route(*hop.ip()).ok_or_else(|| format!("this machine has no IPv4 route to {} now", hop.ip()))?;
         let direct = UdpPath::direct(SocketAddrV4::new(source, self.config.port), hop);
         let path = UdpPath { relay: relayed.then_some(Relay { local, remote }), ..direct };
         self.ike.initiate(now, local, remote, path).map_err(|failure| failure.to_string())?;
-        if let Some(pair) = self.pairs.get_mut(&(local, remote)) {
+        if let Some(mut pair) = self.pairs.get_mut(&(local, remote)) {
             pair.attempt = Attempt::Running;
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
+use super::history::History;
+use super::indexed::Timed;
 use crate::ike::ChildId;
 
 /// Local and remote permanent address.
@@ -41,6 +43,8 @@ pub(super) struct Pair {
     /// When a peer that is kept up may be tried.
     next_try: Instant,
     waiting: VecDeque<Vec<u8>>,
+    /// How its packets went.
+    pub(super) history: History,
 }
 
 impl Pair {
@@ -53,6 +57,7 @@ impl Pair {
             failures: 0,
             next_try: now,
             waiting: VecDeque::new(),
+            history: History::default(),
         }
     }
 
@@ -84,23 +89,6 @@ impl Pair {
         }
     }
 
-    /// When a peer that is kept up wants its next attempt.
-    pub(super) fn next_attempt(&self) -> Option<Instant> {
-        if !self.keep_up || self.active.is_some() {
-            return None;
-        }
-        match &self.attempt {
-            Attempt::Idle => Some(self.next_try),
-            Attempt::Running => None,
-            Attempt::Failed { until, .. } => Some(*until),
-        }
-    }
-
-    /// Is it time for that attempt?
-    pub(super) fn wants_attempt(&self, now: Instant) -> bool {
-        self.next_attempt().is_some_and(|at| at <= now)
-    }
-
     /// An attempt failed: pause before the next one, longer each time.
     pub(super) fn failed(&mut self, now: Instant, error: String) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
@@ -123,13 +111,30 @@ impl Pair {
         self.next_try = now;
     }
 
-    /// The last child is gone: when a peer that is kept up is tried again.
-    pub(super) fn lost(&mut self, now: Instant) {
+    /// The last child is gone, or the way to the peer is not there yet: when a peer that is kept up is tried again.
+    pub(super) fn put_off(&mut self, now: Instant) {
         self.next_try = now + FIRST_PAUSE;
+        if let Attempt::Failed { until, .. } = &mut self.attempt {
+            *until = self.next_try.max(*until);
+        }
     }
 
     /// Nothing worth remembering is left.
     pub(super) fn is_forgotten(&self) -> bool {
         self.installed.is_empty() && self.waiting.is_empty() && !self.keep_up && self.attempt == Attempt::Idle
+    }
+}
+
+impl Timed for Pair {
+    /// When a peer that is kept up wants its next attempt.
+    fn deadline(&self) -> Option<Instant> {
+        if !self.keep_up || self.active.is_some() {
+            return None;
+        }
+        match &self.attempt {
+            Attempt::Idle => Some(self.next_try),
+            Attempt::Running => None,
+            Attempt::Failed { until, .. } => Some(*until),
+        }
     }
 }

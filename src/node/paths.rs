@@ -3,11 +3,12 @@
 //! The design would share paths between all SAs of the same two nodes, known by a token. A token that every
 //! correspondent knows proves nothing: one of them could move the paths of another (decision 0012).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::Instant;
 
 use rand_core::Rng;
 
+use super::indexed::Timed;
 use super::pair::PairKey;
 use super::{Event, Inject, Node, RouteLookup};
 use crate::dataplane::event::{Relay, UdpPath};
@@ -20,8 +21,12 @@ pub(super) struct Paths {
     pub(super) agent: path::Agent,
     /// The relayed path as it is now.
     relayed: UdpPath,
-    /// Octets sent when the counters were last read.
-    sent: u64,
+}
+
+impl Timed for Paths {
+    fn deadline(&self) -> Option<Instant> {
+        self.agent.poll_timeout().map(|(at, _)| at)
+    }
 }
 
 impl Node {
@@ -36,7 +41,7 @@ impl Node {
         if relayed.relay.is_none() || !confidential {
             return;
         }
-        if let Some(paths) = self.paths.get_mut(&key) {
+        if let Some(mut paths) = self.paths.get_mut(&key) {
             paths.relayed = relayed;
         } else {
             let mut seed = [0; 32];
@@ -44,16 +49,16 @@ impl Node {
             let config = path::Config { full_size: self.config.mtu, ..path::Config::default() };
             let mut agent = path::Agent::new(config, seed);
             agent.handle_local_candidates(now, &self.candidates(key.0));
-            self.paths.insert(key, Paths { agent, relayed, sent: 0 });
+            self.paths.or_insert_with(key, || Paths { agent, relayed });
         }
-        if let Some(paths) = self.paths.get_mut(&key) {
+        if let Some(mut paths) = self.paths.get_mut(&key) {
             paths.agent.handle_data_sent(now);
         }
         self.drain_paths(now, key);
     }
 
     /// What we offer: our interfaces, and what our home agent sees.
-    fn candidates(&self, local: std::net::Ipv6Addr) -> Vec<Candidate> {
+    fn candidates(&self, local: Ipv6Addr) -> Vec<Candidate> {
         let port = self.config.port;
         let observed = self.sender_for(local).and_then(|sender| self.observed.get(&sender).copied());
         observed
@@ -70,7 +75,7 @@ impl Node {
     pub(super) fn announce_candidates(&mut self, now: Instant) {
         for key in self.paths.keys().copied().collect::<Vec<_>>() {
             let candidates = self.candidates(key.0);
-            if let Some(paths) = self.paths.get_mut(&key) {
+            if let Some(mut paths) = self.paths.get_mut(&key) {
                 paths.agent.handle_local_candidates(now, &candidates);
             }
             self.drain_paths(now, key);
@@ -82,34 +87,38 @@ impl Node {
         for key in self.paths.keys().copied().collect::<Vec<_>>() {
             let relayed = self.relayed_path(key.0, key.1, route);
             let candidates = self.candidates(key.0);
-            let Some(paths) = self.paths.get_mut(&key) else { continue };
+            let Some(mut paths) = self.paths.get_mut(&key) else { continue };
             if let Some(relayed) = relayed {
                 paths.relayed = relayed;
             }
             paths.agent.handle_local_change(now, &candidates);
             let current = paths.agent.current();
+            drop(paths);
             self.drain_paths(now, key);
-            self.travel(now, key, current, None);
+            self.travel(now, key, current, path::Reason::LocalMoved.as_str());
         }
     }
 
     /// The care-of address of whoever is bound at our own home agent changed.
     pub(super) fn relay_moved(&mut self, now: Instant, key: PairKey, care_of: SocketAddrV4) {
-        let Some(paths) = self.paths.get_mut(&key) else { return };
+        let Some(mut paths) = self.paths.get_mut(&key) else { return };
         paths.relayed.remote = care_of;
         let current = paths.agent.current();
-        self.travel(now, key, current, None);
+        drop(paths);
+        self.travel(now, key, current, path::Reason::PeerMoved.as_str());
     }
 
     /// A message of path control arrived.
     pub(super) fn handle_path_message(&mut self, now: Instant, key: PairKey, from: UdpPath, body: &[u8]) {
-        let Some(paths) = self.paths.get_mut(&key) else {
+        if !self.paths.contains_key(&key) {
             self.count("path_unexpected");
             return;
-        };
+        }
         match Message::parse(body) {
             Ok(message) => {
-                paths.agent.handle_message(now, seen(from), datagram_len(body.len()), &message);
+                if let Some(mut paths) = self.paths.get_mut(&key) {
+                    paths.agent.handle_message(now, seen(from), datagram_len(body.len()), &message);
+                }
             }
             Err(error) => {
                 tracing::debug!(from = %key.1, %error, "path message ignored");
@@ -123,33 +132,24 @@ impl Node {
     pub(super) fn path_seen(&mut self, now: Instant, key: PairKey, from: UdpPath) -> bool {
         /// Of the packet only the arrival is told: at least this long it was.
         const LEAST: usize = 40;
-        let Some(paths) = self.paths.get_mut(&key) else { return false };
+        let Some(mut paths) = self.paths.get_mut(&key) else { return false };
         paths.agent.handle_datagram_seen(now, seen(from), LEAST);
+        drop(paths);
         self.drain_paths(now, key);
         true
     }
 
-    /// Tells the agents which of them carry data, once per reading of the counters.
-    pub(super) fn paths_read_counters(&mut self, now: Instant) {
-        for key in self.paths.keys().copied().collect::<Vec<_>>() {
-            let sent = self.active_child(key).map_or(0, |child| child.outbound.bytes());
-            let Some(paths) = self.paths.get_mut(&key) else { continue };
-            if std::mem::replace(&mut paths.sent, sent) != sent && sent > 0 {
-                paths.agent.handle_data_sent(now);
-            }
-            self.drain_paths(now, key);
-        }
+    /// Data was sent to this peer since the counters were last read.
+    pub(super) fn paths_carry(&mut self, now: Instant, key: PairKey) {
+        let Some(mut paths) = self.paths.get_mut(&key) else { return };
+        paths.agent.handle_data_sent(now);
+        drop(paths);
+        self.drain_paths(now, key);
     }
 
     pub(super) fn paths_timeout(&mut self, now: Instant) {
-        let due: Vec<PairKey> = self
-            .paths
-            .iter()
-            .filter(|(_, paths)| paths.agent.poll_timeout().is_some_and(|(at, _)| at <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in due {
-            if let Some(paths) = self.paths.get_mut(&key) {
+        for key in self.paths.due(now) {
+            if let Some(mut paths) = self.paths.get_mut(&key) {
                 paths.agent.handle_timeout(now);
             }
             self.drain_paths(now, key);
@@ -157,7 +157,8 @@ impl Node {
     }
 
     fn drain_paths(&mut self, now: Instant, key: PairKey) {
-        while let Some(transmit) = self.paths.get_mut(&key).and_then(|paths| paths.agent.poll_transmit()) {
+        while let Some(transmit) = self.paths.get_mut(&key).and_then(|mut paths| paths.agent.poll_transmit())
+        {
             let (Some(paths), Some(child)) = (self.paths.get(&key), self.active_child(key)) else { continue };
             // A full-size challenge is as large as a packet may ever be: the limit for applications is not for it.
             let mut outbound = child.outbound_entry(u16::MAX);
@@ -165,30 +166,41 @@ impl Node {
             let packet = transmit.message.to_bytes();
             self.injects.push_back(Inject { outbound, next_header: NEXT_HEADER_NONE, packet });
         }
-        while let Some(event) = self.paths.get_mut(&key).and_then(|paths| paths.agent.poll_event()) {
+        while let Some(event) = self.paths.get_mut(&key).and_then(|mut paths| paths.agent.poll_event()) {
             let path::Event::PathChanged { path, reason } = event;
-            self.travel(now, key, path, Some(reason));
+            self.travel(now, key, path, reason.as_str());
+            self.announce_path(key, path, reason);
+            if reason == path::Reason::Unanswered {
+                self.doubt_home(now, key.0);
+            }
         }
     }
 
     /// All SAs of a pair travel this way from now on.
-    fn travel(&mut self, now: Instant, key: PairKey, path: Path, reason: Option<path::Reason>) {
+    fn travel(&mut self, now: Instant, key: PairKey, path: Path, reason: &'static str) {
         let Some(paths) = self.paths.get(&key) else { return };
         let path = on_wire(path, paths.relayed);
         let installed = self.pairs.get(&key).map(|pair| pair.installed.clone()).unwrap_or_default();
-        self.move_children(&installed, path);
-        for ike in self.ikes_with(key.1) {
-            if self.ikes.get(&ike) == Some(&key) {
-                self.ike.set_path(now, ike, path);
-            }
+        self.move_children(now, &installed, path, reason);
+        for ike in self.ikes.between(key) {
+            self.ike.set_path(now, *ike, path);
         }
-        if let Some(reason) = reason {
-            self.events.push_back(Event::PathChanged {
-                remote: key.1,
-                path,
-                reason: Some(reason.to_string()),
-            });
-        }
+    }
+
+    fn announce_path(&mut self, key: PairKey, path: Path, reason: path::Reason) {
+        let Some(paths) = self.paths.get(&key) else { return };
+        let path = on_wire(path, paths.relayed);
+        let reason = Some(reason.to_string());
+        self.events.push_back(Event::PathChanged { remote: key.1, path, reason });
+    }
+
+    /// A direct path died: perhaps our NAT forgot us, and then our home agent does not reach us, either. It is asked now
+    /// and not at its turn.
+    fn doubt_home(&mut self, now: Instant, local: Ipv6Addr) {
+        let Some(sender) = self.sender_for(local) else { return };
+        let Some(agent) = self.config.home_of(sender).map(|home| home.agent) else { return };
+        self.mobility.handle_doubt(now, agent);
+        self.drain_mobility(now);
     }
 
     /// The path for a new child of this pair.

@@ -20,7 +20,7 @@ impl Node {
         for registration in self.config.registrations.clone() {
             let sender = registration.sender;
             let Some(agent) = self.config.home_of(sender).map(|home| home.agent) else { continue };
-            self.pairs.entry((sender, agent)).or_insert_with(|| Pair::new(now)).keep_up = true;
+            self.pairs.or_insert_with((sender, agent), || Pair::new(now)).keep_up = true;
             self.mobility.register(
                 now,
                 RegistrationConfig {
@@ -127,6 +127,6 @@ impl Node {
     }
 }
 
-fn describe(status: Status) -> String {
+pub(super) fn describe(status: Status) -> String {
     format!("the home agent refused it: {status}")
 }

@@ -213,7 +213,7 @@ impl World {
     fn disagreement(&self) -> Option<String> {
         let mut views = Vec::new();
         for host in &self.hosts {
-            let peers = host.node.peers(self.now);
+            let peers = host.node.peers(self.now, usize::MAX);
             let peer = peers.first()?;
             let ikes: BTreeSet<(String, String)> =
                 peer.ike.iter().map(|ike| (ike.spi_i.clone(), ike.spi_r.clone())).collect();

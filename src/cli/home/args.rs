@@ -54,6 +54,11 @@ pub(in crate::cli) enum HomeVerb {
         /// The device
         device: String,
     },
+    /// Show who is where: the bindings of a running home
+    #[command(
+        after_help = "Examples: domicile home bindings\n          domicile home bindings 2002:c633:6401:100::/64 --json"
+    )]
+    Bindings(BindingsArgs),
     /// Show who did what
     #[command(after_help = "Example: domicile home log -n 20")]
     Log(LogArgs),
@@ -300,6 +305,19 @@ pub(in crate::cli) enum PendingVerb {
         /// Its fingerprint, or its number in the list
         which: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BindingsArgs {
+    /// Only what is inside this prefix, or this address alone
+    #[arg(value_name = "PREFIX")]
+    pub(super) within: Option<String>,
+    /// How many at most
+    #[arg(short = 'n', long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) lines: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

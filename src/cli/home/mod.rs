@@ -88,6 +88,10 @@ pub(super) fn run(cli: &Cli, verb: &HomeVerb) -> Result<(), Failed> {
             let holder = user.holder.as_deref().unwrap_or("nobody");
             say(format_args!("{holder} has {}, the address of {}.", user.address, user.name))
         }
+        HomeVerb::Bindings(args) => {
+            let request = HomeRequest::Bindings { within: args.within.clone(), limit: args.lines };
+            show(cli, request, args.json, |list: &Vec<_>| render::bindings(list, args.lines))
+        }
         HomeVerb::Log(args) => {
             let request = HomeRequest::Log { before: args.before, limit: args.lines };
             show(cli, request, args.json, |list: &Vec<_>| render::log(list))

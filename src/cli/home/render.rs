@@ -6,7 +6,8 @@ use crate::api::home::{
     AuditDocument, EntityDetail, EntityDocument, HomeDocument, InvitationDocument, IssuedDocument,
     PendingDocument,
 };
-use crate::cli::render::{count, table};
+use crate::api::mobility::BindingDocument;
+use crate::cli::render::{age, count, table};
 
 /// Seconds since 1970 as `2026-07-01 12:00:00`, in UTC.
 pub(in crate::cli) fn time(seconds: u64) -> String {
@@ -134,6 +135,37 @@ pub(super) fn pending(list: &[PendingDocument]) -> String {
         })
         .collect();
     table(&["NUMBER", "FINGERPRINT", "AS", "DEVICE", "FROM", "SINCE (UTC)"], &rows)
+}
+
+pub(super) fn bindings(list: &[BindingDocument], limit: u64) -> String {
+    let rows: Vec<[String; 6]> = list
+        .iter()
+        .map(|entry| {
+            let nat = match entry.behind_nat {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "unknown",
+            };
+            let place = match (entry.care_of, entry.tentative) {
+                (None, Some(tentative)) => format!("{tentative}?"),
+                (Some(care_of), Some(tentative)) => format!("{care_of}, soon {tentative}?"),
+                (care_of, None) => care_of.map_or_else(|| "-".to_owned(), |care_of| care_of.to_string()),
+            };
+            [
+                entry.prefix.clone(),
+                entry.home_address.to_string(),
+                place,
+                nat.to_owned(),
+                age(entry.remaining),
+                entry.sequence.to_string(),
+            ]
+        })
+        .collect();
+    let mut text = table(&["PREFIX", "BOUND BY", "AT", "NAT", "ENDS IN", "SEQUENCE"], &rows);
+    if rows.len() as u64 == limit {
+        text.push_str("There may be more: name a prefix, or ask for more with -n.\n");
+    }
+    text
 }
 
 pub(super) fn log(list: &[AuditDocument]) -> String {
