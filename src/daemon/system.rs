@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
+pub use crate::io::lease::{Standing, standing};
+
 /// The system has no randomness.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gives no randomness: {0}")]

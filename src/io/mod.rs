@@ -2,6 +2,7 @@
 //! and it stays in `sys`, `mmsg` and `bpf`.
 
 pub mod firewall;
+pub mod lease;
 pub mod netlink;
 pub mod owners;
 pub mod route;

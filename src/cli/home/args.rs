@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 pub(in crate::cli) enum HomeVerb {
     /// Make this machine a home: it gives out permanent addresses under its public IPv4 address
     #[command(
-        after_help = "Example: sudo domicile home init --address 198.51.100.1 --domain home.example.org\n\nThe prefix of a home and its domain never change. Makes a configuration, too, if there is none."
+        after_help = "Example: sudo domicile home init --address 198.51.100.1 --domain home.example.org\n\nThe prefix of a home and its domain never change, so the address should not either: one on lease is refused unless --allow-dynamic says that it stays. Makes a configuration, too, if there is none."
     )]
     Init(HomeInitArgs),
     /// Show the home itself
@@ -85,9 +85,9 @@ pub(in crate::cli) enum HomeVerb {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct HomeInitArgs {
-    /// The public IPv4 address of this machine [default: the source address of the default route]
-    #[arg(long, value_name = "IPV4")]
-    pub(super) address: Option<Ipv4Addr>,
+    /// The public IPv4 address of this machine; 'detect' takes the one that it speaks to the Internet from
+    #[arg(long, value_name = "IPV4|detect", default_value = "detect")]
+    pub(super) address: HomeAddress,
     /// The domain that the names of this home are in
     #[arg(long, value_name = "DOMAIN")]
     pub(super) domain: Option<String>,
@@ -97,6 +97,27 @@ pub(in crate::cli) struct HomeInitArgs {
     /// Accept an address that is not on the Internet (a laboratory, an intranet)
     #[arg(long)]
     pub(super) allow_special: bool,
+    /// Accept an address that this machine has on lease: you know that its provider always gives it the same one
+    #[arg(long)]
+    pub(super) allow_dynamic: bool,
+}
+
+/// Where a home is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HomeAddress {
+    Detect,
+    Given(Ipv4Addr),
+}
+
+impl std::str::FromStr for HomeAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "detect" => Ok(Self::Detect),
+            text => text.parse().map(Self::Given).map_err(|_| "write an IPv4 address, or 'detect'"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -3,16 +3,18 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::args::HomeInitArgs;
+use super::args::{HomeAddress, HomeInitArgs};
 use crate::addr::plan::{FIRST_NODE, home_agent, in_prefix};
 use crate::addr::six_to_four::embedded_v4;
 use crate::addr::special::special;
 use crate::cli::args::{Cli, InitArgs};
 use crate::cli::exit::{FAILURE, Failed, USAGE};
 use crate::cli::init;
-use crate::cli::output::write;
+use crate::cli::output::{say, write};
+use crate::cli::render::age;
 use crate::daemon::config::{self, HOME_DIRECTORY, edit};
 use crate::daemon::home::HomeDesk;
+use crate::daemon::system::{Standing, standing};
 use crate::home::name;
 
 pub(super) fn run(cli: &Cli, args: &HomeInitArgs) -> Result<(), Failed> {
@@ -29,11 +31,14 @@ pub(super) fn run(cli: &Cli, args: &HomeInitArgs) -> Result<(), Failed> {
     let directory = given.transpose()?.unwrap_or_else(|| HOME_DIRECTORY.to_owned());
     let made = !path.exists();
     if made {
-        let home = args.address.or_else(init::default_source).ok_or_else(|| {
-            let why =
-                "this machine has no IPv4 default route to learn its address from: name it with --address";
-            Failed::new(FAILURE, why)
-        })?;
+        let home = match args.address {
+            HomeAddress::Given(home) => home,
+            HomeAddress::Detect => init::default_source().ok_or_else(|| {
+                let why =
+                    "this machine has no IPv4 default route to learn its address from: name it with --address";
+                Failed::new(FAILURE, why)
+            })?,
+        };
         refuse_special(home, args.allow_special)?;
         let node =
             InitArgs { name: None, home: Some(home), address: None, allow_special: args.allow_special };
@@ -61,6 +66,22 @@ fn refuse_special(home: Ipv4Addr, allow: bool) -> Result<(), Failed> {
     }
 }
 
+/// An address that ends is no place for addresses that stay. Whether it is on another machine.
+fn refuse_dynamic(home: Ipv4Addr, allow: bool) -> Result<bool, Failed> {
+    match standing(home) {
+        Ok(Standing::Leased(left)) if !allow => Err(Failed::new(
+            FAILURE,
+            format!(
+                "{home} is on lease (it ends in {} unless it is renewed), and the addresses of a home stay only as long as its own does: get a fixed one, or add --allow-dynamic if your provider always gives this machine the same",
+                age(left.as_secs_f64())
+            ),
+        )),
+        Ok(standing) => Ok(standing == Standing::Elsewhere),
+        // Where the kernel does not tell, nothing is known against it.
+        Err(_) => Ok(false),
+    }
+}
+
 fn become_home(path: &Path, args: &HomeInitArgs, directory: &str) -> Result<(), Failed> {
     let config = config::load(path)?;
     let entity = config.entities.first().ok_or_else(|| Failed::new(FAILURE, "there is no entity"))?;
@@ -74,7 +95,9 @@ fn become_home(path: &Path, args: &HomeInitArgs, directory: &str) -> Result<(), 
             ),
         )
     })?;
-    if let Some(other) = args.address.filter(|address| *address != home) {
+    if let HomeAddress::Given(other) = args.address
+        && other != home
+    {
         return Err(Failed::new(
             FAILURE,
             format!(
@@ -85,6 +108,7 @@ fn become_home(path: &Path, args: &HomeInitArgs, directory: &str) -> Result<(), 
         ));
     }
     refuse_special(home, args.allow_special)?;
+    let elsewhere = refuse_dynamic(home, args.allow_dynamic)?;
     if config.home_directory.is_some() {
         return Err(Failed::new(
             FAILURE,
@@ -103,6 +127,12 @@ fn become_home(path: &Path, args: &HomeInitArgs, directory: &str) -> Result<(), 
     if let Err(failed) = done.and_then(|()| edit::add_home_agent(path, directory).map_err(Failed::from)) {
         let _ = std::fs::remove_dir_all(&place);
         return Err(failed);
+    }
+    if elsewhere {
+        say(format_args!(
+            "{home} is on no interface of this machine: whatever has it must pass UDP port {} on to here.",
+            crate::addr::home::PORT
+        ))?;
     }
     write(&format!(
         "This machine is the home of {prefix}; the home agent is {}.\n\
