@@ -12,7 +12,7 @@ refused() {
     expect b '[.peers[].ike[]] | length' 0
     grep "IKE_AUTH refused" "$DIR/b.log" >"$DIR/refusals" || true
     if [ -z "${3:-}" ]; then [ ! -s "$DIR/refusals" ] || fail "$1: b refused: $(cat "$DIR/refusals")"
-    else grep -qF "from=$A4:4500 why=\"$3\"" "$DIR/refusals" || fail "$1: b gives another reason: $(cat "$DIR/refusals")"; fi
+    else grep -qF "from=$A4:4500 why=\"$A6$3" "$DIR/refusals" || fail "$1: b gives another reason: $(cat "$DIR/refusals")"; fi
     stop a; stop b
     say "$1: $(head -1 "$DIR/out")"
 }
@@ -21,7 +21,7 @@ refused() {
 pair </dev/null
 "$DOMICILE" key generate "$DIR/x.key" >"$DIR/x.pub"
 sed -i "s#$(cat "$DIR/a.pub")#$(cat "$DIR/x.pub")#" "$DIR/b.toml"
-refused "wrong key at the responder" "authentication failed" "$wrong_signature"
+refused "wrong key at the responder" "authentication failed" ": $wrong_signature"
 
 # The key that a has for b is another one.
 pair </dev/null
@@ -32,7 +32,7 @@ refused "wrong key at the initiator" "authentication failed: $wrong_signature"
 echo "correct horse battery staple" >"$DIR/one.psk"; echo "another secret altogether" >"$DIR/two.psk"; chmod 600 "$DIR"/*.psk
 entity a $A6; entity b $B6
 peer a b $B6 'psk_file = "one.psk"'; peer b a $A6 'psk_file = "two.psk"'
-refused "wrong PSK" "authentication failed" "the pre-shared key is another one at the other end"
+refused "wrong PSK" "authentication failed" ": the pre-shared key is another one at the other end"
 
 # The same PSK works.
 sed -i s/two.psk/one.psk/ "$DIR/b.toml"
@@ -44,7 +44,7 @@ stop a; stop b
 entity a $A6; entity b $B6
 peer a b $B6
 peer b x 2002:c633:6409:1::9 "public_key = \"$(cat "$DIR/x.pub")\""
-refused "unknown peer" "authentication failed" "the identity is not a configured peer"
+refused "unknown peer" "authentication failed" " is no listed peer, and its home is not trusted"
 
 # A third machine claims a's address with a key of its own: b refuses it for that reason, says where it came from, and goes
 # on talking to a.
@@ -63,7 +63,7 @@ start c
 if dom c ping b -c 1 >"$DIR/out" 2>&1; then fail "the impostor got in"; fi
 grep -q "authentication failed" "$DIR/out" || fail "the impostor is told: $(cat "$DIR/out")"
 [ -n "$(refusals)" ] || fail "b does not say that it refused: $(tail -3 "$DIR/b.log")"
-why="from=203.0.113.3:4500 why=\"$wrong_signature\""
+why="from=203.0.113.3:4500 why=\"$A6: $wrong_signature\""
 [ -z "$(refusals | grep -vF "$why")" ] || fail "b refused for another reason: $(refusals)"
 wait $pinger || true
 grep -q " 0% packet loss" "$DIR/ping" || fail "the impostor disturbed the tunnel: $(tail -2 "$DIR/ping")"

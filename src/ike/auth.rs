@@ -129,7 +129,7 @@ impl Sa {
         let Some(auth) = AuthPayloads::find(payloads, false) else {
             let failure = match refused {
                 Some(nt::AUTHENTICATION_FAILED) => Failure::Authentication(
-                    "the peer refuses our proof (AUTHENTICATION_FAILED): compare keys, PSK and addresses on both ends"
+                    "the peer refuses our proof (AUTHENTICATION_FAILED): compare keys, PSK and addresses on both ends, and whether it trusts our home"
                         .to_owned(),
                 ),
                 Some(kind) => Failure::Notify(kind),
@@ -215,7 +215,11 @@ impl Sa {
         let (peer, local, credential) = match self.verify_initiator(ctx, now, &half, payloads) {
             Ok(proven) => proven,
             Err(why) => {
-                tracing::debug!(from = %path.remote, why, "IKE_AUTH refused");
+                if ctx.refusals.may_say(now) {
+                    tracing::warn!(from = %path.remote, why, "IKE_AUTH refused");
+                } else {
+                    tracing::debug!(from = %path.remote, why, "IKE_AUTH refused");
+                }
                 self.respond(ctx, path, exchange::IKE_AUTH, &[error(nt::AUTHENTICATION_FAILED)]);
                 self.timers.set(Timer::HalfOpen, now + REFUSED_LIFETIME);
                 return;
@@ -283,7 +287,11 @@ impl Sa {
     ) -> Result<(Peer, Ipv6Addr, Credential), String> {
         let auth = AuthPayloads::find(payloads, true).ok_or("no IDi or no AUTH payload")?;
         let address = auth.id.address().ok_or("the identity is not an IPv6 address")?;
-        let peer = ctx.config.pad.find(address).ok_or("the identity is not a configured peer")?;
+        let peer = ctx.config.pad.find(address).ok_or_else(|| {
+            format!(
+                "{address} is no listed peer, and its home is not trusted: 'domicile peer add' or 'domicile trust add' lets it in"
+            )
+        })?;
         let named = payloads.iter().find_map(|payload| match payload {
             Payload::IdResponder(id) => Some(id.address()),
             _ => None,
@@ -293,7 +301,8 @@ impl Sa {
             (None, [sole]) => Some(sole),
             (Some(None) | None, _) => None,
         };
-        let local = local.ok_or("IDr names no entity of this machine")?.address;
+        let local =
+            local.ok_or_else(|| format!("{address} asks for somebody who is not on this machine"))?.address;
         let keys = self.keys.as_ref().ok_or("no keys")?;
         let signed = SignedOctets {
             message: &half.request,
@@ -301,8 +310,9 @@ impl Sa {
             sk_p: &keys.material.sk_pi,
             id: auth.id,
         };
-        let credential = certificate::resolve(ctx, now, &peer, payloads)?;
-        signed.verify(&credential.proof, auth.method, auth.data)?;
+        let named = |why: &dyn std::fmt::Display| format!("{address}: {why}");
+        let credential = certificate::resolve(ctx, now, &peer, payloads).map_err(|why| named(&why))?;
+        signed.verify(&credential.proof, auth.method, auth.data).map_err(|why| named(&why))?;
         Ok((peer.into_owned(), local, credential))
     }
 }

@@ -10,6 +10,7 @@ use rand_core::Rng;
 use super::config::{Config, LocalEntity};
 use super::cookie::CookieJar;
 use super::event::{ChildId, CloseReason, Event, IkeId, Transmit};
+use super::rare::Rare;
 use super::sa::Sa;
 use super::strangers::Strangers;
 use crate::crypto::secret::Secret;
@@ -55,6 +56,8 @@ pub(super) struct Context {
     pub(super) draining: BTreeMap<(Instant, ChildId), (u32, CloseReason)>,
     /// Pairs that got INITIAL_CONTACT from us.
     pub(super) contacted: BTreeSet<(Ipv6Addr, Ipv6Addr)>,
+    /// Refusals of strangers, for the log.
+    pub(super) refusals: Rare,
     next_ike: u64,
     next_child: u64,
 }
@@ -74,6 +77,7 @@ impl Context {
             outbound: HashMap::new(),
             draining: BTreeMap::new(),
             contacted: BTreeSet::new(),
+            refusals: Rare::new(now),
             next_ike: 1,
             next_child: 1,
         }

@@ -23,6 +23,11 @@ impl Node {
         let (local, remote) = (view.source(), view.destination());
         if self.peer(remote).is_none() {
             self.count("unknown_peer");
+            if self.refusals.may_say(now) {
+                tracing::warn!(
+                    "{remote} is no listed peer, and its home is not trusted: 'domicile peer add' or 'domicile trust add' lets packets go there"
+                );
+            }
             self.refuse(&packet, Unreachable::AdministrativelyProhibited);
             return;
         }

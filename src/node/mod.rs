@@ -64,6 +64,8 @@ pub struct Node {
     /// Next reading of the counters; armed while there is a child SA.
     tick: Option<Instant>,
     drops: BTreeMap<&'static str, u64>,
+    /// Packets to whom we may not call, for the log.
+    refusals: ike::Rare,
     /// Our bindings at home agents.
     mobility: mobility::Client,
     /// Senders that are bound.
@@ -116,6 +118,7 @@ impl Node {
             ikes: Joins::default(),
             tick: None,
             drops: BTreeMap::new(),
+            refusals: ike::Rare::new(now),
             injects: VecDeque::new(),
             tun: VecDeque::new(),
             events: VecDeque::new(),
@@ -387,7 +390,7 @@ impl Node {
     ) -> Result<(), String> {
         let peer = self
             .peer(remote)
-            .ok_or_else(|| format!("{remote} is not a configured peer: add it with 'domicile peer add'"))?;
+            .ok_or_else(|| format!("{remote} is no listed peer, and its home is not trusted: 'domicile peer add' or 'domicile trust add' lets us call it"))?;
         let (hop, relayed) = match self.way_to(local, &peer)? {
             Way::Direct(endpoint) => (endpoint, false),
             Way::Relayed(hop) => (hop, true),
