@@ -31,3 +31,17 @@ until_true 200 "the server is back" reaches phone "$S6"
 sleep 2
 cannot_reach laptop "$S6"; no_sa home "$L6" || fail "the laptop is back at the home after a restart"
 reaches phone "$S6" 5 || fail "the phone suffers from the revocation of the laptop"
+# While no daemon runs at home, the phone is revoked: as soon as the home is back, it says so to whoever comes.
+P6=$(entity_of phone)
+kill9 home
+at_home device revoke phone.alice >/dev/null
+reaches phone "$S6" 3 || fail "the phone lost its direct path because the home is down"
+has_sa server "$P6" || fail "the server has no SA with the phone"
+began=$(ms)
+start home
+until_true 600 "the server has cut the phone off" no_sa server "$P6"
+say "revoked while the home was down: cut off at a peer $(( $(ms) - began )) ms after its start"
+cannot_reach phone "$S6"
+sleep 2
+no_sa home "$P6" || fail "the phone is let in at the home after its revocation"
+no_sa server "$P6" || fail "the phone is back at the server"

@@ -124,7 +124,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         relay.bind_all(node.serve_home(now, Arc::new(home.clone()), *random()?, rows));
     }
     let hosted = state.state.hosted.clone();
-    let membership = Membership::new(home.clone(), Arc::clone(&trust), hosted, now);
+    let membership = Membership::new(home.clone(), Arc::clone(&trust), hosted, now, unix());
     let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
     for entity in &desk.config.entities {
@@ -356,6 +356,9 @@ impl Daemon {
                 self.membership.list(Instant::now(), &mut self.node, config, *local);
                 self.send();
             }
+            let (now, pair) = (Instant::now(), (*local, *remote));
+            self.membership.greet(now, unix(), &mut self.node, &self.desk.config, pair);
+            self.send();
         }
         let Event::Document { ike, local, remote, document } = event else { return };
         let from = (*ike, *local, *remote);
@@ -372,7 +375,13 @@ impl Daemon {
             match effect {
                 Effect::Cut(address) => {
                     self.node.cut_off(now, address);
-                    self.membership.spread_revocation(now, &mut self.node, &self.desk.config, address);
+                    self.membership.spread_revocation(
+                        now,
+                        unix(),
+                        &mut self.node,
+                        &self.desk.config,
+                        address,
+                    );
                 }
                 Effect::Unbind(prefix) => self.node.unbind(now, prefix),
                 Effect::Hosted(host) => self.membership.hosted_changed(now, [host]),

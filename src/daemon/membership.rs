@@ -11,9 +11,10 @@ use super::config::Config;
 use super::config::edit::write_private;
 use super::home::SharedHome;
 use super::hosted::Hosted;
+use super::revocations::Revocations;
 use crate::addr::plan::agent_of;
 use crate::crypto::identity::PublicKey;
-use crate::home::talk::{Ask, HostedAddress, Tell};
+use crate::home::talk::{Ask, HostedAddress, Revocation, Tell};
 use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
@@ -30,6 +31,7 @@ const EXPIRE: Duration = Duration::from_secs(60);
 pub(super) struct Membership {
     home: Option<SharedHome>,
     trust: Arc<Trust>,
+    revocations: Revocations,
     next_look: Instant,
     next_expire: Instant,
     /// Own certificates whose end was told: `true` once it was there.
@@ -49,10 +51,18 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(home: Option<SharedHome>, trust: Arc<Trust>, hosted: Hosted, now: Instant) -> Self {
+    pub(super) fn new(
+        home: Option<SharedHome>,
+        trust: Arc<Trust>,
+        hosted: Hosted,
+        now: Instant,
+        unix: u64,
+    ) -> Self {
+        let revocations = Revocations::new(home.clone(), Arc::clone(&trust), unix);
         Self {
             home,
             trust,
+            revocations,
             next_look: now + LOOK,
             next_expire: now + EXPIRE,
             warned: BTreeMap::new(),
@@ -235,11 +245,14 @@ impl Membership {
                 let home = root.prefix();
                 self.page(now, node, config, (home, local), addresses, more);
             }
-            Ok(Tell::Revoked { address, .. }) if !root.prefix().contains(&address) => {
-                tracing::warn!("{remote} revokes {address}, which is not its own: ignored");
-            }
-            Ok(Tell::Revoked { address, serial, not_after }) => {
-                self.revoked(now, unix, node, address, &serial, not_after);
+            Ok(Tell::Revoked { list }) => {
+                for one in list {
+                    if root.prefix().contains(&one.address) {
+                        self.revoked(now, unix, node, &one);
+                    } else {
+                        tracing::warn!("{remote} revokes {}, which is not its own: ignored", one.address);
+                    }
+                }
             }
             Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
             Ok(Tell::Done { message }) => tracing::info!("{message}"),
@@ -272,51 +285,42 @@ impl Membership {
     }
 
     /// A home revoked one of its own.
-    fn revoked(
-        &self,
-        now: Instant,
-        unix: u64,
-        node: &mut Node,
-        address: Ipv6Addr,
-        serial: &str,
-        not_after: u64,
-    ) {
-        let Some(serial) = Serial::parse(serial) else { return };
-        if self.trust.change(|store| store.revoke(unix, address, serial, not_after)) {
+    fn revoked(&self, now: Instant, unix: u64, node: &mut Node, one: &Revocation) {
+        let Some(serial) = Serial::parse(&one.serial) else { return };
+        let address = one.address;
+        if self.trust.change(|store| store.revoke(unix, address, serial, one.not_after)) {
             tracing::warn!("{address} was revoked by its home: its security associations end");
             node.disconnect(now, address);
         }
     }
 
-    /// Tells everybody who has an SA with our home agent that these certificates are not to be trusted any more.
+    /// The key of this address is not to be trusted any more.
     pub(super) fn spread_revocation(
-        &self,
+        &mut self,
         now: Instant,
+        unix: u64,
         node: &mut Node,
         config: &Config,
         address: Ipv6Addr,
     ) {
-        let (Some(home), Some(prefix)) = (&self.home, config.home_prefix) else { return };
-        let live = match home.lock().live_certificates(address) {
-            Ok(live) => live,
-            Err(error) => {
-                tracing::error!("the revocation of {address} is not told to others: {error}");
-                return;
-            }
-        };
-        // The home itself believes them no longer, either.
-        let unix = super::system::unix();
-        for (serial, not_after) in &live {
-            if let Some(serial) = Serial::parse(serial) {
-                self.trust.change(|store| store.revoke(unix, address, serial, *not_after));
-            }
+        if let Some(agent) = config.home_prefix.map(agent_of) {
+            self.revocations.spread(now, unix, node, agent, address);
         }
-        let agent = agent_of(prefix);
-        for ike in node.ikes_of(agent) {
-            for (serial, not_after) in &live {
-                let tell = Tell::Revoked { address, serial: serial.clone(), not_after: *not_after };
-                node.tell(now, ike, tell.to_bytes());
-            }
+    }
+
+    /// Somebody has SAs with one of our entities now.
+    pub(super) fn greet(
+        &mut self,
+        now: Instant,
+        unix: u64,
+        node: &mut Node,
+        config: &Config,
+        (local, remote): (Ipv6Addr, Ipv6Addr),
+    ) {
+        // Neither a stranger nor the holder of a code is told who was revoked.
+        let is_known = config.roots.iter().any(|root| root.prefix().contains(&remote));
+        if is_known && config.home_prefix.map(agent_of) == Some(local) {
+            self.revocations.greet(now, unix, node, local, remote);
         }
     }
 }

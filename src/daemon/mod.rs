@@ -14,6 +14,7 @@ mod membership;
 pub mod memory;
 mod naming;
 mod requests;
+mod revocations;
 mod state;
 pub mod system;
 pub mod telemetry;

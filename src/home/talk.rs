@@ -80,15 +80,23 @@ pub enum Tell {
         /// Why, in one sentence.
         error: String,
     },
-    /// Unasked: the key of this address is not to be trusted any more.
+    /// Unasked: these certificates are not to be trusted any more.
     Revoked {
-        /// Whose.
-        address: Ipv6Addr,
-        /// Serial number of the certificate, hexadecimal.
-        serial: String,
-        /// When it would have ended, seconds since 1970.
-        not_after: u64,
+        /// Some of them; there may be more documents.
+        list: Vec<Revocation>,
     },
+}
+
+/// A certificate that its home revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// Whose.
+    pub address: Ipv6Addr,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// When it would have ended, seconds since 1970.
+    pub not_after: u64,
 }
 
 /// What a machine gets when it joins.
@@ -214,6 +222,14 @@ mod tests {
         let bytes = joined.to_bytes();
         assert!(bytes.len() < MAX_DOCUMENT, "certificates of the largest size fit");
         assert_eq!(Tell::parse(&bytes).unwrap(), joined);
+        let one = Revocation {
+            address: Ipv6Addr::from_bits(u128::MAX),
+            serial: "f".repeat(40),
+            not_after: u64::MAX,
+        };
+        let revoked = Tell::Revoked { list: vec![one; 40] };
+        assert!(revoked.to_bytes().len() < MAX_DOCUMENT, "forty revocations fit");
+        assert_eq!(Tell::parse(&revoked.to_bytes()).unwrap(), revoked);
         for strange in
             [&b""[..], b"{}", b"\xff", b"{\"take\":{\"more\":1}}", b"{\"joined\":{\"root\":\"!\"}}"]
         {

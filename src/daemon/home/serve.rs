@@ -14,7 +14,7 @@ use crate::daemon::system::{random, unix};
 use crate::home::code::LookupId;
 use crate::home::entity::{Binding, By, Grant, Joined};
 use crate::home::registry::{PendingAnswer, Request};
-use crate::home::talk::{Ask, Der, HOSTED_PAGE, HostedAddress, Membership, Tell};
+use crate::home::talk::{Ask, Der, HOSTED_PAGE, HostedAddress, Membership, Revocation, Tell};
 use crate::home::verbs::{self, Effect};
 use crate::io::sys;
 use crate::mobility::{Change, Row};
@@ -283,9 +283,14 @@ impl HomeDesk {
         Ok(self.registry.bindings_forget(&gone)?)
     }
 
-    /// Certificates of an address that others may still believe.
-    pub fn live_certificates(&self, address: Ipv6Addr) -> Result<Vec<(String, u64)>, HomeError> {
-        Ok(self.registry.live_certificates(unix(), address)?)
+    /// Certificates of an address that others may still believe, for keys that it has no more.
+    pub fn outdated_certificates(&self, address: Ipv6Addr) -> Result<Vec<Revocation>, HomeError> {
+        Ok(revocations(self.registry.outdated_certificates(unix(), address)?))
+    }
+
+    /// Certificates that others may still believe, of everybody who has no key any more.
+    pub fn revoked_certificates(&self) -> Result<Vec<Revocation>, HomeError> {
+        Ok(revocations(self.registry.revoked_certificates(unix())?))
     }
 
     /// Ends what has run out: codes, retry windows, pending requests.
@@ -293,6 +298,11 @@ impl HomeDesk {
         self.registry.expire(unix())?;
         Ok(())
     }
+}
+
+fn revocations(all: Vec<(Ipv6Addr, String, u64)>) -> Vec<Revocation> {
+    let one = |(address, serial, not_after)| Revocation { address, serial, not_after };
+    all.into_iter().map(one).collect()
 }
 
 fn parse_key(text: &str) -> Result<PublicKey, String> {

@@ -10,7 +10,7 @@
 
 use std::net::Ipv6Addr;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use sha2::{Digest, Sha256};
 
 use super::{Registry, rows};
@@ -263,11 +263,34 @@ impl Registry {
         issued_from(&self.db, from, limit.min(PAGE))
     }
 
-    /// Serial number and end of every certificate of an address that has not ended.
-    pub fn live_certificates(&self, now: u64, address: Ipv6Addr) -> Result<Vec<(String, u64)>, Error> {
-        let mut query =
-            self.db.prepare("SELECT serial, not_after FROM issued WHERE address = ?1 AND not_after > ?2")?;
-        let rows = query.query_map(params![address.octets(), now], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    /// Certificates of an address that have not ended, for keys that are not its present one: whose, serial number, end.
+    pub fn outdated_certificates(
+        &self,
+        now: u64,
+        address: Ipv6Addr,
+    ) -> Result<Vec<(Ipv6Addr, String, u64)>, Error> {
+        self.certificates(
+            "i.address = ?2 AND NOT EXISTS (SELECT 1 FROM entity e JOIN key k ON k.entity = e.id
+             WHERE e.address = i.address AND e.removed IS NULL AND k.key = i.key AND k.until IS NULL)",
+            params![now, address.octets()],
+        )
+    }
+
+    /// Certificates that have not ended, of everybody who was removed or revoked or has no key at present.
+    pub fn revoked_certificates(&self, now: u64) -> Result<Vec<(Ipv6Addr, String, u64)>, Error> {
+        self.certificates(
+            "EXISTS (SELECT 1 FROM entity e WHERE e.address = i.address AND (e.removed IS NOT NULL
+             OR NOT EXISTS (SELECT 1 FROM key k WHERE k.entity = e.id AND k.until IS NULL)))",
+            params![now],
+        )
+    }
+
+    fn certificates(&self, which: &str, with: &[&dyn ToSql]) -> Result<Vec<(Ipv6Addr, String, u64)>, Error> {
+        let query = format!(
+            "SELECT i.address, i.serial, i.not_after FROM issued i WHERE i.not_after > ?1 AND {which} ORDER BY i.sequence"
+        );
+        let mut query = self.db.prepare(&query)?;
+        let rows = query.query_map(with, |row| Ok((rows::address(row, 0)?, row.get(1)?, row.get(2)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::home::code::{Code, LookupId};
@@ -109,6 +109,29 @@ fn a_node_that_joins_again_replaces_its_key_and_a_revoked_key_is_dead() {
     registry.device_revoke(by(NOW), "pc.bob").unwrap();
     let late = registry.redeem(by(NOW), &code.lookup_id(), &key(5), Some("pc"), &mut issue);
     assert!(matches!(late, Err(Error::Spent)));
+}
+
+#[test]
+fn what_was_revoked_is_known_until_it_ends() {
+    let (place, mut registry) = furnished();
+    let laptop = join(&mut registry, "alice", "laptop", 1).entity.address;
+    let node = join(&mut registry, "server1", "", 2).entity.address;
+    let addresses = |registry: &Registry, now| -> Vec<Ipv6Addr> {
+        registry.revoked_certificates(now).unwrap().into_iter().map(|(address, ..)| address).collect()
+    };
+    assert!(addresses(&registry, NOW).is_empty());
+    assert!(registry.outdated_certificates(NOW, node).unwrap().is_empty());
+    // A new key: the certificate for the old one is outdated, that for the new one is not.
+    join(&mut registry, "server1", "", 3);
+    assert_eq!(registry.outdated_certificates(NOW, node).unwrap().len(), 1);
+    assert!(addresses(&registry, NOW).is_empty(), "its owner replaced it");
+    registry.device_revoke(by(NOW), "laptop.alice").unwrap();
+    let end = NOW + 86_400;
+    assert_eq!(registry.revoked_certificates(NOW).unwrap(), [(laptop, "010203".to_owned(), end)]);
+    assert_eq!(registry.outdated_certificates(NOW, laptop).unwrap().len(), 1);
+    drop(registry);
+    let registry = place.open();
+    assert_eq!((addresses(&registry, end - 1), addresses(&registry, end)), (vec![laptop], vec![]));
 }
 
 fn ask(registry: &mut Registry, now: u64, number: u32, source: u8) -> Result<PendingAnswer, Error> {
