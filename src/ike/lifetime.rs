@@ -156,7 +156,11 @@ impl Sa {
     }
 
     fn retransmit(&mut self, ctx: &mut Context, now: Instant) {
+        let leaves = self.farewell().is_some();
         let Some(out) = self.window.outstanding.as_mut().filter(|out| out.next <= now) else { return };
+        if matches!(self.phase, Phase::Established { .. }) && !leaves {
+            out.reprieve(self.heard);
+        }
         if out.again(ctx, now) {
             let path = match &out.task {
                 // Every second time on the old path, in case that one still lives.

@@ -72,12 +72,14 @@ pub(super) struct Outstanding {
     pub(super) task: Task,
     pub(super) datagrams: Vec<Vec<u8>>,
     pub(super) first_sent: Instant,
+    last_sent: Instant,
     pub(super) sent: u32,
     pub(super) next: Instant,
     pub(super) interval: Duration,
     pub(super) longest: Duration,
     pub(super) tries: u32,
     hurried: bool,
+    reprieves: u32,
 }
 
 impl Outstanding {
@@ -95,11 +97,13 @@ impl Outstanding {
             task,
             datagrams,
             first_sent: now,
+            last_sent: now,
             sent: 1,
             next: now + ctx.swayed(first),
             interval: first,
             longest: LONGEST,
             hurried: false,
+            reprieves: 0,
             tries,
         }
     }
@@ -110,9 +114,20 @@ impl Outstanding {
             return false;
         }
         self.sent += 1;
+        self.last_sent = now;
         self.interval = (self.interval * BACKOFF_TENTHS / 10).min(self.longest);
         self.next = now + ctx.swayed(self.interval);
         true
+    }
+
+    /// The peer lived after the last transmission, at `heard`: so it was the network that lost them all, and not the peer
+    /// that is gone (RFC 7296 §2.4). One more transmission each time, but not for ever to somebody who never answers.
+    pub(super) fn reprieve(&mut self, heard: Instant) {
+        const MOST: u32 = 3;
+        if self.sent > self.tries && heard > self.last_sent && self.reprieves < MOST {
+            self.reprieves += 1;
+            self.tries = self.sent;
+        }
     }
 
     /// Somebody, unauthenticated, says that the peer is gone: find out soon, but find out. `patience` is how long an

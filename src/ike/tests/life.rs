@@ -129,6 +129,22 @@ fn a_dead_peer_is_noticed_when_we_talk_to_it() {
 }
 
 #[test]
+fn a_peer_that_is_heard_is_not_dead_when_an_answer_is_late() {
+    let mut pair = Pair::connected(Setup::default());
+    let (spi_in, spi_out) = (pair.active(A).spi_in, pair.active(A).spi_out);
+    pair.run(secs(20));
+    // The check and every repetition of it is lost, and then the network is back.
+    pair.network.set_conditions(Conditions { partition: true, ..Conditions::CALM });
+    pair.act(A, |endpoint, now| endpoint.handle_sent(now, spi_out));
+    pair.run(secs(28));
+    pair.network.set_conditions(Conditions::CALM);
+    pair.act(A, |endpoint, now| endpoint.handle_traffic(now, spi_in));
+    pair.run(secs(30));
+    assert_eq!(pair.hosts[A].ike_closed, [], "its traffic was heard");
+    pair.assert_agreed();
+}
+
+#[test]
 fn a_restarted_peer_replaces_what_it_forgot() {
     for (restarted, caller) in [(A, A), (B, B)] {
         let mut pair = Pair::connected(Setup::default());
