@@ -67,7 +67,9 @@ impl Keepalive {
         if !needed && !self.doubt {
             self.disarm();
         } else if self.at.is_none() {
-            self.at = Some(self.heard.unwrap_or(now) + self.idle(ctx));
+            // A NAT that appeared just now, after a long silence: what told of it asks the home agent already.
+            let quiet_until = self.heard.unwrap_or(now) + self.idle(ctx);
+            self.at = Some(quiet_until.max(now + RETRY));
         }
     }
 

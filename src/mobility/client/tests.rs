@@ -469,6 +469,21 @@ fn a_silent_home_agent_is_reported_once_per_silence() {
 }
 
 #[test]
+fn a_nat_that_appears_after_a_long_silence_is_not_due_in_the_past() {
+    let mut bench = Bench::up(&[]);
+    let update = bench.update();
+    let mut acknowledgement = BindingAcknowledgement::new(Status::ACCEPTED, update.sequence, update.lifetime);
+    acknowledgement.observed = Some(SocketAddrV4::new(LAN, 4500));
+    bench.say(&Message::Acknowledgement(acknowledgement)).unwrap();
+    bench.now += Duration::from_secs(60);
+    bench.client.handle_address_change(bench.now, &[Ipv4Addr::new(10, 0, 0, 7)]);
+    bench.update();
+    bench.now += Duration::from_millis(100);
+    bench.client.handle_timeout(bench.now);
+    assert!(bench.client.poll_timeout().is_some_and(|(at, _)| at > bench.now), "it spins");
+}
+
+#[test]
 fn without_a_nat_there_is_no_keepalive() {
     let mut bench = Bench::up(&[]);
     let update = bench.update();
