@@ -68,7 +68,9 @@ impl Node {
         remote: Ipv6Addr,
         route: RouteLookup<'_>,
     ) -> Option<UdpPath> {
-        let hop = match self.way_to(local, &self.peer(remote)?).ok()? {
+        // A peer that is called straight (our home agent, or listed with an endpoint) may have called us this way.
+        let peer = PeerConfig { endpoint: None, ..self.peer(remote)? };
+        let hop = match self.way_to(local, &peer).ok()? {
             Way::Relayed(hop) => hop,
             Way::NotYet => self.config.home_of(local)?.endpoint,
             Way::Direct(_) => return None,

@@ -19,10 +19,7 @@ impl Node {
             match event {
                 ike::Event::IkeEstablished(info) => {
                     self.ikes.insert(info.id, (info.local, info.remote));
-                    if info.age.is_zero() {
-                        // Both ends were authenticated anew: their path agents begin anew, too.
-                        self.paths.remove(&(info.local, info.remote));
-                    }
+                    self.paths_of_new_ike(&info);
                     self.adopt_children(info.id, (info.local, info.remote));
                 }
                 ike::Event::ChildReady(child) => self.install(now, *child),
@@ -31,6 +28,7 @@ impl Node {
                 ike::Event::PathChanged { children, path, .. } => self.move_to(now, &children, path),
                 ike::Event::IkeClosed { id, local, remote, reason } => {
                     self.ikes.remove(id);
+                    self.met_relayed.remove(&id);
                     self.ike_closed(now, id, (local, remote), &reason);
                 }
                 ike::Event::InitiationFailed { local, remote, failure } => {
@@ -206,7 +204,10 @@ impl Node {
     fn ike_closed(&mut self, now: Instant, id: IkeId, key: PairKey, reason: &CloseReason) {
         let heir = self.ikes.between(key).last().copied();
         match heir {
-            Some(heir) => self.adopt_children(heir, key),
+            Some(heir) => {
+                self.adopt_children(heir, key);
+                self.release_paths(now, key);
+            }
             None => {
                 let installed = self.pairs.get(&key).map(|pair| pair.installed.clone()).unwrap_or_default();
                 let orphaned =

@@ -14,6 +14,7 @@ mod homes;
 mod indexed;
 mod install;
 mod joins;
+mod look;
 mod pair;
 mod paths;
 mod registration;
@@ -80,6 +81,8 @@ pub struct Node {
     interfaces: Vec<Ipv4Addr>,
     /// Path control of the pairs that met on the relayed path.
     paths: Indexed<PairKey, Paths>,
+    /// IKE SAs that were authenticated on the relayed path, and those that replaced them.
+    met_relayed: BTreeSet<IkeId>,
     /// The bindings of others, where we are the home agent.
     agent: Option<mobility::Agent>,
     authority: Option<Arc<dyn Authority>>,
@@ -113,6 +116,7 @@ impl Node {
             observed: BTreeMap::new(),
             interfaces: Vec::new(),
             paths: Indexed::new(),
+            met_relayed: BTreeSet::new(),
             agent: None,
             authority: None,
             ikes: Joins::default(),
@@ -177,10 +181,11 @@ impl Node {
             self.read_counters(now);
             self.tick = (!self.children.is_empty()).then(|| now + TICK);
         }
-        self.ike.handle_timeout(now);
-        self.drain(now);
+        // It may find the home agent silent, and then IKE has to look at once.
         self.mobility.handle_timeout(now);
         self.drain_mobility(now);
+        self.ike.handle_timeout(now);
+        self.drain(now);
         if let Some(agent) = &mut self.agent {
             agent.handle_timeout(now);
         }

@@ -12,6 +12,7 @@ use super::indexed::Timed;
 use super::pair::PairKey;
 use super::{Event, Inject, Node, RouteLookup};
 use crate::dataplane::event::{Relay, UdpPath};
+use crate::ike::IkeInfo;
 use crate::path::{self, Path, datagram_len};
 use crate::wire::ip::NEXT_HEADER_NONE;
 use crate::wire::path::{Candidate, CandidateKind, Message};
@@ -55,6 +56,34 @@ impl Node {
             paths.agent.handle_data_sent(now);
         }
         self.drain_paths(now, key);
+    }
+
+    /// Both ends were authenticated anew on the relayed path: their path agents begin anew, too. What was authenticated
+    /// straight beside it, because both ends called at once, has no say: IKE closes one of the two.
+    pub(super) fn paths_of_new_ike(&mut self, info: &IkeInfo) {
+        let key = (info.local, info.remote);
+        let fresh = info.age.is_zero();
+        let relayed = if fresh { info.path.relay.is_some() } else { self.paths.contains_key(&key) };
+        if relayed {
+            self.met_relayed.insert(info.id);
+            if fresh {
+                self.paths.remove(&key);
+            }
+        }
+    }
+
+    /// Path control ends with the last IKE SA of the relayed path. What is left goes where its own IKE SA goes.
+    pub(super) fn release_paths(&mut self, now: Instant, key: PairKey) {
+        let left = self.ikes.between(key).to_vec();
+        if left.iter().any(|id| self.met_relayed.contains(id)) || !self.paths.contains_key(&key) {
+            return;
+        }
+        self.paths.remove(&key);
+        let path = self.ike.list_between(now, key).find(|info| left.contains(&info.id)).map(|info| info.path);
+        let installed = self.pairs.get(&key).map(|pair| pair.installed.clone()).unwrap_or_default();
+        if let Some(path) = path {
+            self.move_children(now, &installed, path, "the two met straight, too");
+        }
     }
 
     /// What we offer: our interfaces, and what our home agent sees.
