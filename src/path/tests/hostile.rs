@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::nat::Kind;
 use super::world::{A, Attacker, B, World, ms, secs};
 use crate::path::{Config, Path, State};
+use crate::sim::nat::Kind;
 use crate::wire::path::{Body, Candidate, CandidateKind, CandidateList, Message};
 
 const EVIL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(66, 6, 6, 6), 6666);

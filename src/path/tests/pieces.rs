@@ -133,7 +133,8 @@ fn own_addresses_and_doubles_are_left_out() {
 
 #[test]
 fn the_highest_generation_replaces_all_and_older_ones_mean_nothing() {
-    let now = World::new(0, &[(super::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
+    let now =
+        World::new(0, &[(crate::sim::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
     let list = |text| [observed(text)].into_iter().collect::<CandidateList>();
     let mut exchange = Exchange::new();
     assert_eq!(exchange.hear(now, 5, 0, list("20.0.0.1:4500")), Heard::New { punch: true });
@@ -156,7 +157,8 @@ fn the_highest_generation_replaces_all_and_older_ones_mean_nothing() {
 
 #[test]
 fn a_round_is_answered_with_a_generation_that_is_new_to_the_peer() {
-    let now = World::new(0, &[(super::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
+    let now =
+        World::new(0, &[(crate::sim::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
     let list = CandidateList::EMPTY;
     let generation = |body| match body {
         Body::Candidates { generation, answer: true, .. } => generation,
@@ -180,7 +182,8 @@ fn a_round_is_answered_with_a_generation_that_is_new_to_the_peer() {
 
 #[test]
 fn candidates_are_repeated_until_they_are_acknowledged() {
-    let now = World::new(0, &[(super::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
+    let now =
+        World::new(0, &[(crate::sim::nat::Kind::Public, false)], [0, 0], crate::path::Config::default()).now;
     let mut exchange = Exchange::new();
     exchange.begin(now, CandidateList::EMPTY);
     assert_eq!(exchange.repeat_at(), Some(now));

@@ -1,8 +1,8 @@
 //! Where a conversation settles, and how long it takes.
 
-use super::nat::Kind;
 use super::world::{A, B, World, ms, secs};
 use crate::path::{Config, LanPolicy, Path, Reason, State};
+use crate::sim::nat::Kind;
 use crate::wire::path::{Candidate, CandidateKind};
 
 /// Both talk, each at a site of its own.

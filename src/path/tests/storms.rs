@@ -3,9 +3,9 @@
 
 use std::net::SocketAddrV4;
 
-use super::nat::Kind;
 use super::world::{A, Attacker, B, World, ms, secs};
 use crate::path::{Config, LanPolicy, Path};
+use crate::sim::nat::Kind;
 
 const SEEDS: u64 = 2000;
 

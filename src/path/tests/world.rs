@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::nat::{Kind, Nat};
 use crate::path::{Agent, Config, Event, Path, Reason, datagram_len};
+use crate::sim::nat::{Kind, Nat};
 use crate::wire::path::{Body, Candidate, CandidateKind, Message};
 
 pub(super) const A: usize = 0;

@@ -9,7 +9,7 @@ const FORGET: Duration = Duration::from_secs(45);
 
 /// What stands between a host and the Internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Nothing: the host has a public address.
     Public,
     /// Endpoint-independent mapping and filtering.
@@ -23,11 +23,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Public, Self::Independent, Self::Address, Self::Port, Self::Symmetric];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Public, Self::Independent, Self::Address, Self::Port, Self::Symmetric];
 
     /// Whether hosts behind these two can reach each other at all without guessing ports.
-    pub(super) fn can_meet(self, other: Self) -> bool {
+    pub fn can_meet(self, other: Self) -> bool {
         let picky = |kind| matches!(kind, Self::Port | Self::Symmetric);
         !(self == Self::Symmetric && picky(other) || other == Self::Symmetric && picky(self))
     }
@@ -42,26 +42,32 @@ struct Mapping {
     used: Instant,
 }
 
-pub(super) struct Nat {
-    pub(super) kind: Kind,
-    pub(super) outside: Ipv4Addr,
-    pub(super) hairpin: bool,
+/// One NAT.
+pub struct Nat {
+    /// Its behaviour.
+    pub kind: Kind,
+    /// Its public address.
+    pub outside: Ipv4Addr,
+    /// Packets from inside to the public address come back inside.
+    pub hairpin: bool,
     next_port: u16,
     mappings: Vec<Mapping>,
 }
 
 impl Nat {
-    pub(super) fn new(kind: Kind, outside: Ipv4Addr, hairpin: bool) -> Self {
+    /// A NAT without mappings.
+    pub fn new(kind: Kind, outside: Ipv4Addr, hairpin: bool) -> Self {
         Self { kind, outside, hairpin, next_port: 20_000, mappings: Vec::new() }
     }
 
-    pub(super) fn reboot(&mut self) {
+    /// It forgets its mappings; new ones get other ports.
+    pub fn reboot(&mut self) {
         self.mappings.clear();
         self.next_port += 1000;
     }
 
     /// The outside source of a packet from `inside` to `destination`.
-    pub(super) fn outbound(
+    pub fn outbound(
         &mut self,
         now: Instant,
         inside: SocketAddrV4,
@@ -83,7 +89,7 @@ impl Nat {
     }
 
     /// The inside destination of a packet from `source` to an outside port, if it may pass.
-    pub(super) fn inbound(&self, now: Instant, source: SocketAddrV4, port: u16) -> Option<SocketAddrV4> {
+    pub fn inbound(&self, now: Instant, source: SocketAddrV4, port: u16) -> Option<SocketAddrV4> {
         let mapping = self.mappings.iter().find(|m| m.port == port && now < m.used + FORGET)?;
         let passes = match self.kind {
             Kind::Public | Kind::Independent => true,
