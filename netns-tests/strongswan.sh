@@ -49,6 +49,12 @@ secrets { ike-1 { id-1 = $l6
                   id-2 = $r6
                   secret = "correct horse battery staple" } }
 CONF
+    charon "$host" "$l6"
+}
+
+# charon HOST LOCAL6: starts it with what is in $DIR/HOST/swanctl.
+charon() {
+    local host=$1 l6=$2 dir=$DIR/$1
     cat >"$dir/strongswan.conf" <<CONF
 charon {
   load = random nonce openssl chapoly curve25519 kdf hmac sha2 aes gcm pem pkcs1 pkcs8 pubkey x509 constraints kernel-libipsec kernel-netlink socket-default vici updown

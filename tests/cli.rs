@@ -139,7 +139,7 @@ fn mistakes_are_told_with_their_place() {
     let place = Place::initialised();
     place.fails(&["peer", "add", "x", OTHER, "--public-key", "rubbish"], 2, &["nothing was changed", "key"]);
     place.fails(&["peer", "add", "x", "rubbish", "--public-key", OTHER_KEY], 2, &["not an IPv6 address"]);
-    place.fails(&["peer", "add", "x", OTHER], 2, &["--public-key"]);
+    place.fails(&["peer", "add", "x", OTHER], 2, &["public_key", "psk_file", "[[trust]]"]);
     let file = place.path("domicile.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("port = 4500", "prot = 4500")).unwrap();

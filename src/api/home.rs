@@ -78,6 +78,11 @@ pub enum HomeRequest {
         /// In one line, or as PEM.
         public_key: String,
     },
+    /// Issues a certificate for the key that somebody has: [`CertificateDocument`].
+    Certify {
+        /// Name or address.
+        who: String,
+    },
     /// Makes a code: [`InviteReply`].
     Invite {
         /// A user, node or service.
@@ -150,6 +155,17 @@ pub enum HomeRequest {
         /// Whole path, as the daemon sees it.
         file: String,
     },
+}
+
+/// A fresh certificate.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct CertificateDocument {
+    /// Whose.
+    pub address: Ipv6Addr,
+    /// The whole name, or the short one where the home has no domain.
+    pub name: String,
+    /// The certificate, as PEM.
+    pub certificate: String,
 }
 
 /// The home itself.

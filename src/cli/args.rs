@@ -251,8 +251,8 @@ pub(super) struct PeerAddArgs {
     pub(super) name: String,
     /// Its permanent address
     pub(super) address: String,
-    /// Its public key, as 'domicile key show' prints it there
-    #[arg(long, value_name = "KEY", required_unless_present = "psk_file", conflicts_with = "psk_file")]
+    /// Its public key, as 'domicile key show' prints it there; not needed where a trusted home certifies it
+    #[arg(long, value_name = "KEY", conflicts_with = "psk_file")]
     pub(super) public_key: Option<String>,
     /// A file with the shared secret, readable by you alone; relative to the current directory, or else to the configuration's
     #[arg(long, value_name = "FILE")]

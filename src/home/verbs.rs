@@ -13,11 +13,12 @@ use super::registry::{
     AuditEntry, BackupSummary, Interface, Invitation, IssuedEntry, KeyEntry, NameEntry, Pending, Registry,
 };
 use crate::api::home::{
-    AuditDocument, BackupDocument, EntityDetail, EntityDocument, HomeDocument, HomeRequest,
-    InvitationDocument, InviteReply, IssuedDocument, KeyDocument, NameDocument, PendingDocument,
+    AuditDocument, BackupDocument, CertificateDocument, EntityDetail, EntityDocument, HomeDocument,
+    HomeRequest, InvitationDocument, InviteReply, IssuedDocument, KeyDocument, NameDocument, PendingDocument,
 };
 use crate::api::{Done, ErrorReply};
 use crate::crypto::identity::KeyError;
+use crate::pki::pem;
 
 /// Random octets that a request may use up.
 pub const RANDOM_LEN: usize = 16;
@@ -31,6 +32,7 @@ pub enum HomeReply {
     Entity(EntityDocument),
     Entities(Vec<EntityDocument>),
     Detail(EntityDetail),
+    Certificate(CertificateDocument),
     Invite(InviteReply),
     Invitations(Vec<InvitationDocument>),
     Pending(Vec<PendingDocument>),
@@ -109,7 +111,8 @@ pub fn answer(
         | HomeRequest::Take { .. }
         | HomeRequest::KeySet { .. }
         | HomeRequest::DeviceRevoke { .. } => change(registry, by, random, request),
-        HomeRequest::Invite { .. }
+        HomeRequest::Certify { .. }
+        | HomeRequest::Invite { .. }
         | HomeRequest::InvitationWithdraw { .. }
         | HomeRequest::PendingAccept { .. }
         | HomeRequest::PendingRefuse { .. }
@@ -241,6 +244,19 @@ fn admit(
     issue: Issue<'_>,
 ) -> Result<Outcome, Error> {
     match request {
+        HomeRequest::Certify { who } => {
+            let entity = registry.find(&who)?;
+            let key = entity.key.ok_or_else(|| {
+                Error::Invalid(format!("{} has no key yet: 'domicile home node key' sets one", entity.name))
+            })?;
+            let joined = registry.certify(by, entity.address, entity.address, &key, issue)?;
+            Ok(Outcome::of(HomeReply::Certificate(CertificateDocument {
+                address: joined.entity.address,
+                name: joined.full_name.unwrap_or(joined.entity.name),
+                certificate: pem::encode(&joined.certificate)
+                    .map_err(|error| Error::Invalid(error.to_string()))?,
+            })))
+        }
         HomeRequest::Invite { whom, device, lifetime } => {
             let expires = by.now.saturating_add(lifetime);
             let (code, made) = registry.invite(by, random, &whom, device.as_deref(), expires)?;

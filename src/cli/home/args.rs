@@ -19,6 +19,11 @@ pub(in crate::cli) enum HomeVerb {
     /// Print the root certificate, for others to trust
     #[command(after_help = "Example: domicile home root > home.pem\n\nThere: domicile trust add home.pem")]
     Root,
+    /// Write what strongSwan needs to be a node of this home: root, certificate, connection
+    #[command(
+        after_help = "Examples:\n  domicile home node add gateway\n  domicile home export gateway --request gateway.csr --peer web --endpoint 198.51.100.7 ./gateway\n  domicile home export gateway --peer web ./gateway     a fresh certificate, within a day\n\nThere: openssl genpkey -algorithm ed25519 -out private/gateway.pem\n       openssl req -new -key private/gateway.pem -subj /CN=gateway -out gateway.csr"
+    )]
+    Export(ExportArgs),
     /// Add, list, show, rename or remove users
     #[command(subcommand)]
     User(UserVerb),
@@ -100,6 +105,23 @@ pub(in crate::cli) struct HomeInitArgs {
     /// Accept an address that this machine has on lease: you know that its provider always gives it the same one
     #[arg(long)]
     pub(super) allow_dynamic: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExportArgs {
+    /// The node, by its name
+    pub(super) who: String,
+    /// Where to write the files, laid out as in /etc/swanctl; made if it is not there
+    pub(super) directory: PathBuf,
+    /// Whom it is to speak with: a name of this home or a permanent address
+    #[arg(long, value_name = "NAME|ADDRESS")]
+    pub(super) peer: String,
+    /// Where that one answers [default: nowhere, it calls]
+    #[arg(long, value_name = "HOST")]
+    pub(super) endpoint: Option<String>,
+    /// Its certificate request (PKCS#10), which says its key; needed the first time, or 'domicile home node key'
+    #[arg(long, value_name = "FILE")]
+    pub(super) request: Option<PathBuf>,
 }
 
 /// Where a home is to be.

@@ -1,6 +1,7 @@
 //! `domicile home`: what is asked of the registry. A running daemon answers; without one the registry is opened here.
 
 mod args;
+mod export;
 mod init;
 pub(super) mod render;
 
@@ -69,6 +70,7 @@ pub(super) fn run(cli: &Cli, verb: &HomeVerb) -> Result<(), Failed> {
             let text = crate::pki::pem::encode(desk.authority().root().der());
             write(&text.map_err(|error| Failed::new(FAILURE, error.to_string()))?)
         }
+        HomeVerb::Export(args) => export::run(cli, args),
         HomeVerb::Info(args) => show(cli, HomeRequest::Info {}, args.json, render::home),
         HomeVerb::User(verb) => user(cli, verb),
         HomeVerb::Node(verb) => node(cli, verb),
