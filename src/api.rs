@@ -63,6 +63,10 @@ pub struct EntityStatus {
     /// The only user who may use the address; `None`: everybody on the machine.
     #[serde(default)]
     pub uid: Option<u32>,
+    /// The entity of this machine on which its home put it: a service on its node, a floating address on a device; `None`:
+    /// one of the configuration.
+    #[serde(default)]
+    pub host: Option<Ipv6Addr>,
 }
 
 /// A certificate of ours. Times are seconds since 1970.

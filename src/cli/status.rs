@@ -65,9 +65,8 @@ fn render(status: &Status) -> String {
         status.port,
         status.pid
     );
-    let entities: Vec<[String; 4]> = status.entities.iter().map(entity_row).collect();
-    let _ = write!(out, "\n{}", table(&["ENTITY", "ADDRESS", "USER", "PUBLIC KEY"], &entities));
-    for entity in &status.entities {
+    write_entities(&mut out, &status.entities);
+    for entity in status.entities.iter().filter(|entity| entity.host.is_none()) {
         if let Some(certificate) = &entity.certificate {
             let _ = writeln!(out, "  {}: {}", entity.name, ends(certificate, unix()));
         }
@@ -156,6 +155,21 @@ fn write_home(out: &mut String, home: &HomeStatus) {
         number(home.prefixes, "bound prefix", "bound prefixes"),
         number(home.tentative, "care-of address not proven yet", "care-of addresses not proven yet"),
     );
+}
+
+/// A node may have a thousand services: many are counted.
+fn write_entities(out: &mut String, entities: &[EntityStatus]) {
+    const FEW: usize = 8;
+    let hosted = entities.iter().filter(|entity| entity.host.is_some()).count();
+    let shown = |entity: &&EntityStatus| entity.host.is_none() || hosted <= FEW;
+    let rows: Vec<[String; 4]> = entities.iter().filter(shown).map(entity_row).collect();
+    let _ = write!(out, "\n{}", table(&["ENTITY", "ADDRESS", "USER", "PUBLIC KEY"], &rows));
+    if hosted > FEW {
+        let _ = writeln!(
+            out,
+            "  … and {hosted} services and floating addresses that the home put on these: 'domicile status --json' lists them"
+        );
+    }
 }
 
 fn entity_row(entity: &EntityStatus) -> [String; 4] {
@@ -260,6 +274,7 @@ mod tests {
                 public_key: "KEY".to_owned(),
                 certificate: None,
                 uid: Some(1000),
+                host: None,
             }],
             peers: vec![PeerStatus {
                 name: "you".to_owned(),

@@ -18,15 +18,16 @@ use super::membership::Membership;
 use super::naming::{self, Naming};
 use super::requests::Desk;
 use super::state::StateFile;
+use super::suspend::{Clocks, SleepWatch};
 use super::system::{random, unix};
-use super::trust::{self, JumpWatch};
+use super::trust;
 use crate::addr::plan::agent_of;
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::relay::{self, Limits, Roles};
 use crate::dataplane::tables;
 use crate::home::verbs::Effect;
-use crate::io::netlink;
+use crate::io::netlink::{self, View};
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
 
@@ -80,7 +81,11 @@ struct Daemon {
     changes: mpsc::Receiver<()>,
     /// When a burst of address changes is handled.
     moved: Option<Instant>,
-    clock: JumpWatch,
+    /// What the machine looked like when it moved last.
+    view: Option<View>,
+    sleep: SleepWatch,
+    /// When the loop wants to wake up.
+    due: Option<Instant>,
     signals: Signals,
     naming: Naming,
     membership: Membership,
@@ -133,7 +138,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     }
     tracing::info!(peers = desk.config.peers.len(), port = desk.config.port, "up");
     ready();
-    let clock = JumpWatch::new(now);
+    let sleep = SleepWatch::new(Clocks::now());
     let moved = None;
     let naming = naming::start(&desk.config, desk.home.as_ref(), *random()?);
     let mut daemon = Daemon {
@@ -145,7 +150,9 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         calls,
         changes,
         moved,
-        clock,
+        view: None,
+        sleep,
+        due: None,
         signals,
         naming,
         membership,
@@ -215,9 +222,7 @@ impl Daemon {
                 }
                 Wake::Timer => {
                     let now = Instant::now();
-                    if self.clock.jumped(now) {
-                        self.node.handle_clock_change(now);
-                    }
+                    self.look_at_clocks(now);
                     self.node.handle_timeout(now, &source_for);
                     self.membership.handle_timeout(now, unix(), &mut self.node, &self.desk.config);
                     self.take_up_hosted(now);
@@ -250,6 +255,7 @@ impl Daemon {
         let timer = self.node.poll_timeout().map(|(at, _)| at);
         let timer =
             [timer, self.desk.deadline(), Some(self.membership.deadline())].into_iter().flatten().min();
+        self.due = timer;
         let far = Instant::now() + Duration::from_secs(3600);
         loop {
             tokio::select! {
@@ -412,10 +418,33 @@ impl Daemon {
         }
     }
 
-    /// Addresses or routes of the machine changed, or it just started.
+    /// The kernel told of addresses, routes or links, or the program just started. Much of what it tells is no news: a
+    /// lease that was renewed, a link of somebody else.
     async fn moved(&mut self) {
-        self.node.set_local_addresses(self.edge.ipv4_addresses().await);
+        let view = self.edge.view().await;
+        if view.is_some() && view == self.view {
+            tracing::debug!("nothing of the machine's addresses and routes changed");
+            return;
+        }
+        self.node.set_local_addresses(view.as_ref().map(View::addresses).unwrap_or_default());
+        self.view = view;
         self.node.handle_local_change(Instant::now(), &source_for);
+    }
+
+    /// After a sleep everything that others know of us may be over, and what we know of them.
+    fn look_at_clocks(&mut self, now: Instant) {
+        let passed = self.sleep.look(Clocks::now(), self.due);
+        if passed.clock_changed {
+            self.node.handle_clock_change(now);
+        }
+        if let Some(slept) = passed.slept {
+            tracing::info!(
+                "nothing ran for {} s: bindings, paths and peers are looked at anew",
+                slept.as_secs()
+            );
+            self.node.handle_resume(now);
+            self.membership.hurry(now);
+        }
     }
 
     fn tell(&mut self, event: &Event) {

@@ -16,7 +16,7 @@ use crate::dataplane::tables::Reader;
 use crate::dataplane::worker::{self, Workers};
 use crate::ike::Transmit;
 use crate::io::firewall;
-use crate::io::netlink::{Machine, Plan};
+use crate::io::netlink::{Machine, Plan, View};
 use crate::io::owners::Owners;
 use crate::io::sys::{self, StopEvent};
 use crate::io::tun::{Tun, TunWriter};
@@ -182,9 +182,9 @@ impl Edge {
         }
     }
 
-    /// The machine's IPv4 addresses that others could reach it at.
-    pub(super) async fn ipv4_addresses(&self) -> Vec<Ipv4Addr> {
-        self.netlink.ipv4_addresses().await.unwrap_or_default()
+    /// The machine as IPv4 sees it; `None` when the kernel does not tell.
+    pub(super) async fn view(&self) -> Option<View> {
+        self.netlink.view().await.inspect_err(|error| tracing::warn!(%error, "where is this machine?")).ok()
     }
 
     /// Takes everything down: threads, device, routes and rules, and last the table.

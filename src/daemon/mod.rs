@@ -16,6 +16,7 @@ mod naming;
 mod requests;
 mod revocations;
 mod state;
+mod suspend;
 pub mod system;
 pub mod telemetry;
 pub mod trust;

@@ -362,6 +362,7 @@ impl Desk {
             address: entity.address,
             public_key: entity.key.public().to_string(),
             uid: entity.uid,
+            host: entity.host,
             certificate: certificates
                 .iter()
                 .find(|own| own.leaf.address == entity.address)

@@ -1,18 +1,15 @@
 //! Trust and the configuration: roots and certificates that files name, the machine's clock, and what the user is told.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::Ipv6Net;
 
 use super::config::Config;
-use super::system::{since_1970, unix};
+use super::system::unix;
 use crate::pki::trust::{Home, PinPolicy};
 use crate::pki::{Root, TrustError, TrustStore, UnixSeconds, leaf};
 use crate::policy::trust::{Trust, TrustNews, WallClock};
-
-/// A clock that is further away from where it should be than this has jumped.
-const JUMP: Duration = Duration::from_secs(2);
 
 /// The machine's clock.
 #[derive(Debug)]
@@ -104,24 +101,5 @@ pub(super) fn tell(trust: &Trust) {
                 old.fingerprint()
             ),
         }
-    }
-}
-
-/// Notices when the time of day jumps against the clock that timers use: the machine slept, or its clock was set.
-pub(super) struct JumpWatch {
-    anchor: (Instant, Duration),
-}
-
-impl JumpWatch {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { anchor: (now, since_1970()) }
-    }
-
-    /// Did it jump since the last call?
-    pub(super) fn jumped(&mut self, now: Instant) -> bool {
-        let (then, unix) = self.anchor;
-        self.anchor = (now, since_1970());
-        let expected = unix + now.saturating_duration_since(then);
-        self.anchor.1.abs_diff(expected) > JUMP
     }
 }

@@ -20,13 +20,14 @@
 
 mod change;
 mod claim;
+mod view;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use futures_util::{StreamExt, TryStreamExt};
 use ipnet::Ipv6Net;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressScope};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RuleUidRange};
@@ -35,6 +36,8 @@ use rtnetlink::{
     new_connection, new_multicast_connection,
 };
 use tokio::sync::mpsc;
+
+pub use view::View;
 
 /// Our number in `rtm_protocol` and in rules: free in /etc/iproute2/rt_protos.
 pub const PROTOCOL: u8 = 208;
@@ -274,17 +277,6 @@ impl Machine {
         request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         told(|| format!("adding {address}"), request.execute().await)?;
         Ok(())
-    }
-
-    /// IPv4 addresses of the machine with a scope beyond one link, in the kernel's order.
-    pub async fn ipv4_addresses(&self) -> Result<Vec<Ipv4Addr>, NetlinkError> {
-        let all: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
-        let all = told(|| "listing addresses".to_owned(), all)?;
-        let global = all.into_iter().filter(|address| address.header.scope == AddressScope::Universe);
-        let v4 = global.flat_map(|address| address.attributes).filter_map(|attribute| {
-            if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(address) } else { None }
-        });
-        Ok(v4.collect())
     }
 
     /// A route of ours for one of our addresses: the kernel's own answers on every interface.

@@ -17,6 +17,16 @@ pub fn monotonic() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
+/// Time since the machine started, sleep included (clock_gettime(2): CLOCK_BOOTTIME).
+pub fn since_boot() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec on this stack frame that the kernel writes.
+    let read = check(unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) });
+    // Every Linux since 2.6.39 has this clock.
+    let whole = read.ok().and_then(|_| u64::try_from(time.tv_sec).ok());
+    Duration::new(whole.unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// A stop signal that also wakes whoever waits in `poll`: an eventfd that is written once and never read.
 #[derive(Clone)]
 pub struct StopEvent {

@@ -221,6 +221,17 @@ impl Node {
         self.drain(now);
     }
 
+    /// The machine slept, or nothing of this program ran for a while: bindings are told anew, and paths and peers are asked
+    /// whether they are still there.
+    pub fn handle_resume(&mut self, now: Instant) {
+        self.mobility.handle_resume(now);
+        self.drain_mobility(now);
+        self.paths_doubted(now);
+        self.ike.handle_resume(now);
+        self.pairs.for_each_mut(|pair| pair.forgive(now));
+        self.drain(now);
+    }
+
     /// Brings up an SA with this peer. `Ok(Some(local))`: it is up already, from that address of ours.
     /// An error is one sentence.
     pub fn connect(

@@ -128,6 +128,16 @@ impl Node {
         }
     }
 
+    /// What was known of direct paths may be over.
+    pub(super) fn paths_doubted(&mut self, now: Instant) {
+        for key in self.paths.keys().copied().collect::<Vec<_>>() {
+            if let Some(mut paths) = self.paths.get_mut(&key) {
+                paths.agent.handle_doubt(now);
+            }
+            self.drain_paths(now, key);
+        }
+    }
+
     /// The care-of address of whoever is bound at our own home agent changed.
     pub(super) fn relay_moved(&mut self, now: Instant, key: PairKey, care_of: SocketAddrV4) {
         let Some(mut paths) = self.paths.get_mut(&key) else { return };

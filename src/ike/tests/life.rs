@@ -197,3 +197,17 @@ fn every_message_of_a_handshake_and_a_rekey_may_be_lost() {
         }
     }
 }
+
+#[test]
+fn after_a_sleep_a_peer_that_is_gone_is_noticed_without_traffic() {
+    for resumed in [false, true] {
+        let mut pair = Pair::connected(Setup::default());
+        pair.run(ms(2000));
+        pair.lose = Some(Box::new(|_| true));
+        if resumed {
+            pair.act(A, |endpoint, now| endpoint.handle_resume(now));
+        }
+        pair.run(ms(200_000));
+        assert_eq!(pair.hosts[A].ike_closed.contains(&CloseReason::DeadPeer), resumed);
+    }
+}

@@ -260,6 +260,14 @@ impl Client {
         }
     }
 
+    /// This machine slept, or nothing of this program ran for a while: home agents counted on, and a NAT may have forgotten
+    /// us. Everything is told anew at once.
+    pub fn handle_resume(&mut self, now: Instant) {
+        for registration in self.registrations.values_mut() {
+            registration.announce(now, &mut self.ctx);
+        }
+    }
+
     /// Something came from the home agent, so that the way back works: keeps challenges from being sent.
     pub fn handle_activity(&mut self, now: Instant, home_agent: Ipv6Addr) {
         if let Some(keepalive) = self.keepalives.get_mut(&home_agent) {

@@ -550,3 +550,16 @@ fn doubt_that_nobody_answers_is_told() {
         assert!(bench.now < began + Duration::from_secs(5), "a silent home agent is not told of");
     }
 }
+
+#[test]
+fn after_a_sleep_every_binding_is_told_anew_at_once() {
+    let mut bench = Bench::bound(&[]);
+    // The clock of timers stood still.
+    bench.now += Duration::from_secs(2);
+    bench.client.handle_resume(bench.now);
+    let update = bench.update();
+    assert!(update.lifetime > Lifetime::ZERO);
+    // Lost on a link that is not up yet, it is told again after a second.
+    assert!(bench.step() <= Duration::from_secs(1));
+    assert_eq!(bench.updates().len(), 1);
+}
