@@ -202,6 +202,18 @@ pub struct PeerRequest {
     pub timeout: Option<f64>,
 }
 
+/// `POST /v1/take` and `/v1/leave`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ErrandRequest {
+    /// Which entity of the configuration; needed where several could be meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// How long to wait for the home, in seconds (default 15).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<f64>,
+}
+
 /// Reply to `POST /v1/connect`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct ConnectReply {

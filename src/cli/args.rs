@@ -78,6 +78,16 @@ pub(super) enum Verb {
         after_help = "Examples:\n  sudo domicile join home.example.org 7K3M9-…\n  sudo domicile join home.example.org --as alice\n\n'domicile home invite' prints the code. If the answer is lost, the same command may be given again for ten minutes. Without a code somebody at the home decides ('domicile home pending'), after comparing fingerprints."
     )]
     Join(JoinArgs),
+    /// Take the user's floating address to this device
+    #[command(
+        after_help = "Example: sudo domicile take\n\nWhoever had it has it no more, at once. The daemon has to run, because it asks the home."
+    )]
+    Take(TakeArgs),
+    /// Leave a home for good: the address is never given again
+    #[command(
+        after_help = "Example: sudo domicile leave\n\nConfiguration, key and certificate are moved aside, and where they are is told. With a daemon or without one."
+    )]
+    Leave(LeaveArgs),
     /// Run a home: users, nodes, services, codes to join with, backups
     #[command(subcommand)]
     Home(HomeVerb),
@@ -156,6 +166,29 @@ pub(super) struct JoinArgs {
     /// Accept a home that is not on the Internet (a laboratory, an intranet)
     #[arg(long)]
     pub(super) allow_special: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TakeArgs {
+    /// Which entity of the configuration, if several are devices
+    #[arg(long, value_name = "NAME")]
+    pub(super) entity: Option<String>,
+    /// Seconds to wait for the home
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds::<600>, allow_negative_numbers = true)]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LeaveArgs {
+    /// Which entity of the configuration, if there are several
+    #[arg(long, value_name = "NAME")]
+    pub(super) entity: Option<String>,
+    /// Forget it here, and do not tell the home, which goes on knowing it
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Seconds to wait for the home
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds::<600>, allow_negative_numbers = true)]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Args)]

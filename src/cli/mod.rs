@@ -9,6 +9,7 @@ mod home;
 mod init;
 mod join;
 mod key;
+mod leave;
 mod output;
 mod paths;
 mod peer;
@@ -63,6 +64,8 @@ fn run(cli: &Cli) -> Result<(), Failed> {
         Verb::Peer(args) => peer::run(cli, args),
         Verb::Trust(verb) => trust::run(cli, verb),
         Verb::Join(args) => join::run(cli, args),
+        Verb::Take(args) => leave::take(cli, args),
+        Verb::Leave(args) => leave::run(cli, args),
         Verb::Home(verb) => home::run(cli, verb),
         Verb::Up(args) => verbs::up(cli, args),
         Verb::Down => verbs::down(cli),

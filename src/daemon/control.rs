@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::Error;
 use crate::api::home::HomeRequest;
 use crate::api::trust::ForgetRequest;
-use crate::api::{ErrorReply, PeerRequest};
+use crate::api::{ErrandRequest, ErrorReply, PeerRequest};
 
 /// Octets of a request body.
 const MAX_BODY: usize = 16 << 10;
@@ -45,6 +45,10 @@ pub enum Request {
     TrustKeys,
     /// `POST /v1/trust/forget`
     Forget(ForgetRequest),
+    /// `POST /v1/take`
+    Take(ErrandRequest),
+    /// `POST /v1/leave`
+    Leave(ErrandRequest),
     /// `POST /v1/reload`
     Reload,
     /// `POST /v1/down`
@@ -133,6 +137,14 @@ fn router(calls: mpsc::Sender<Call>) -> Router {
         .route(
             "/v1/trust/forget",
             post(|State(calls): Calls, body: Body<ForgetRequest>| with(calls, body, Request::Forget)),
+        )
+        .route(
+            "/v1/take",
+            post(|State(calls): Calls, body: Body<ErrandRequest>| with(calls, body, Request::Take)),
+        )
+        .route(
+            "/v1/leave",
+            post(|State(calls): Calls, body: Body<ErrandRequest>| with(calls, body, Request::Leave)),
         )
         .route("/v1/reload", post(|State(calls): Calls| ask(calls, Request::Reload)))
         .route("/v1/down", post(|State(calls): Calls| ask(calls, Request::Down)))

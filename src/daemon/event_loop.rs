@@ -228,6 +228,7 @@ impl Daemon {
                     self.take_up_hosted(now);
                     self.keep_bindings(now, false);
                     self.desk.expire(now);
+                    self.desk.errands.handle_timeout(now, &mut self.node);
                 }
                 Wake::Reload => match self.desk.reload(Instant::now(), &mut self.node) {
                     Ok(message) => tracing::info!("{message}"),
@@ -367,6 +368,9 @@ impl Daemon {
             self.send();
         }
         let Event::Document { ike, local, remote, document } = event else { return };
+        if self.desk.errands.hear(*local, *remote, document) {
+            return;
+        }
         let from = (*ike, *local, *remote);
         let (now, config) = (Instant::now(), &self.desk.config);
         let effects = self.membership.hear(now, unix(), &mut self.node, config, from, document);

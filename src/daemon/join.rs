@@ -1,6 +1,7 @@
-//! Joining a home without a daemon: one IKE SA, one question, one answer. A code's secret proves both sides; without a code
+//! Joining and leaving a home without a daemon: one IKE SA, one question, one answer. A code's secret proves both sides; without a code
 //! the machine proves its key and nothing else, and the home its certificate. Nothing of the machine is changed here.
 #![expect(clippy::disallowed_methods, reason = "this is where the clock comes in")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "one answer of many fits a question")]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -14,9 +15,9 @@ use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::UdpPath;
 use crate::home::code::Code;
-use crate::home::talk::{Ask, Membership, Tell};
+use crate::home::talk::{About, Ask, Membership, Tell};
 use crate::ike::{self, Endpoint, Event, Failure, Lifetimes, LocalEntity};
-use crate::pki::{Root, UnixSeconds, leaf};
+use crate::pki::{Root, TrustError, TrustStore, UnixSeconds, leaf};
 use crate::policy::certificates::{Certificates, Certified, OwnCertificate, Shown, TrustSpan};
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::{Action, Policy, Services, Spd};
@@ -93,12 +94,35 @@ pub fn join(asker: &Asker<'_>, code: &Code) -> Result<Membership, JoinError> {
     let question = Ask::join(&asker.key.public(), asker.label);
     talk.by_code = true;
     match talk.run(&question.to_bytes())? {
-        Answer::Joined(membership) => {
+        Tell::Joined(membership) => {
             check(&membership, asker).map_err(|why| JoinError::Answer(asker.home, why))?;
-            Ok(*membership)
+            Ok(membership)
         }
-        Answer::Waiting => Err(JoinError::Answer(asker.home, "it answers another question".to_owned())),
+        _ => Err(another_question(asker)),
     }
+}
+
+/// Leaves a home for good, as the entity `ours` whose certificate is valid. Gives what the home says.
+pub fn leave(
+    asker: &Asker<'_>,
+    ours: Ipv6Addr,
+    certificate: Vec<u8>,
+    root: Root,
+) -> Result<String, JoinError> {
+    let bad = |error: TrustError| JoinError::Answer(asker.home, error.to_string());
+    let trust = super::trust::remembered(TrustStore::default());
+    trust.change(|store| store.pin(root)).map_err(bad)?;
+    trust.set_own(certificate, Vec::new()).map_err(bad)?;
+    let mut talk = Talk::begin(asker, ours, Pad::new([]).with_certificates(trust))?;
+    match talk.run(&Ask::Leave {}.to_bytes())? {
+        Tell::Done { about: About::Leave, message } => Ok(message),
+        Tell::Denied { error, .. } => Err(JoinError::Refused(error)),
+        _ => Err(another_question(asker)),
+    }
+}
+
+fn another_question(asker: &Asker<'_>) -> JoinError {
+    JoinError::Answer(asker.home, "it answers another question".to_owned())
 }
 
 /// Asks to be let in without a code, or what became of that. With `wanted_root`, a fingerprint, nothing is asked of any
@@ -112,7 +136,7 @@ pub fn request(
     let seen = Arc::new(Candidate::new(asker.agent, wanted_root));
     let pad = Pad::new([]).with_certificates(Arc::clone(&seen) as _);
     let question = Ask::request(&asker.key.public(), wanted, asker.label);
-    let answer = Talk::begin(asker, ours, pad).and_then(|mut talk| talk.run(&question.to_bytes()));
+    let told = Talk::begin(asker, ours, pad).and_then(|mut talk| talk.run(&question.to_bytes()));
     let root = seen.root();
     if let (Some(root), Some(wanted)) = (&root, wanted_root)
         && root.fingerprint() != wanted
@@ -123,7 +147,11 @@ pub fn request(
             wanted: wanted.to_owned(),
         });
     }
-    let answer = answer?;
+    let answer = match told? {
+        Tell::Joined(membership) => Answer::Joined(Box::new(membership)),
+        Tell::Waiting {} => Answer::Waiting,
+        _ => return Err(another_question(asker)),
+    };
     let unproven = || JoinError::Answer(asker.home, "it shows no root".to_owned());
     let root = root.ok_or_else(unproven)?;
     if let Answer::Joined(membership) = &answer {
@@ -242,7 +270,7 @@ impl Talk {
     }
 
     /// Asks once the SA is up; ends with the answer.
-    fn run(&mut self, question: &[u8]) -> Result<Answer, JoinError> {
+    fn run(&mut self, question: &[u8]) -> Result<Tell, JoinError> {
         loop {
             self.send();
             while let Some(event) = self.endpoint.poll_event() {
@@ -292,18 +320,10 @@ impl Talk {
         JoinError::Ike { home: self.home, why: why.to_owned() }
     }
 
-    fn answer(&self, document: &[u8]) -> Result<Answer, JoinError> {
+    fn answer(&self, document: &[u8]) -> Result<Tell, JoinError> {
         match Tell::parse(document) {
-            Ok(Tell::Joined(membership)) => Ok(Answer::Joined(Box::new(membership))),
-            Ok(Tell::Waiting {}) => Ok(Answer::Waiting),
             Ok(Tell::Refused { error }) => Err(JoinError::Refused(error)),
-            Ok(
-                Tell::Renewed { .. }
-                | Tell::Hosted { .. }
-                | Tell::HostedChanged {}
-                | Tell::Done { .. }
-                | Tell::Revoked { .. },
-            ) => Err(JoinError::Answer(self.home, "it answers another question".to_owned())),
+            Ok(told) => Ok(told),
             Err(error) => Err(JoinError::Answer(self.home, error.to_string())),
         }
     }

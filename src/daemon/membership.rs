@@ -225,10 +225,11 @@ impl Membership {
                 }
                 Tell::Refused { error } => tracing::warn!("a question was refused: {error}"),
                 Tell::Waiting {} => tracing::debug!("somebody asks to be let in"),
+                Tell::Done { message, .. } => tracing::info!("{message}"),
+                Tell::Denied { error, .. } => tracing::warn!("{remote} was refused: {error}"),
                 Tell::Renewed { .. }
                 | Tell::Hosted { .. }
                 | Tell::HostedChanged {}
-                | Tell::Done { .. }
                 | Tell::Revoked { .. } => {}
             }
             node.tell(now, ike, tell.to_bytes());
@@ -260,8 +261,8 @@ impl Membership {
                 }
             }
             Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
-            Ok(Tell::Done { message }) => tracing::info!("{message}"),
-            Ok(Tell::Joined(_) | Tell::Waiting {}) => {}
+
+            Ok(Tell::Joined(_) | Tell::Waiting {} | Tell::Done { .. } | Tell::Denied { .. }) => {}
             Err(error) => tracing::debug!(%error, "a document from {remote} is ignored"),
         }
         Vec::new()

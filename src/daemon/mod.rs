@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod control;
+pub mod errands;
 mod error;
 mod event_loop;
 pub mod home;

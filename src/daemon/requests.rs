@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::config::{self, Config};
 use super::control::{Call, Reply, Request};
+use super::errands::Errands;
 use super::home::{self, SharedHome};
 use super::hosted::Hosted;
 use super::state::StateFile;
@@ -20,6 +21,7 @@ use crate::api::{
     CertificateStatus, ConnectReply, Done, EntityStatus, ErrorReply, PeerRequest, PolicyStatus, Status,
 };
 use crate::dataplane::counters::Summary;
+use crate::home::talk::About;
 use crate::home::verbs::Effect;
 use crate::io::owners::Owners;
 use crate::io::route::source_for;
@@ -64,6 +66,8 @@ pub(super) struct Desk {
     /// What holds users apart where they receive, if addresses have users.
     pub(super) owners: Option<Arc<Owners>>,
     waiting: Vec<Waiting>,
+    /// What our homes are asked for.
+    pub(super) errands: Errands,
     /// Who asked to end, and gets its answer when everything is taken down.
     pub(super) down: Vec<oneshot::Sender<Reply>>,
 }
@@ -113,6 +117,7 @@ impl Desk {
             effects: Vec::new(),
             owners: None,
             waiting: Vec::new(),
+            errands: Errands::default(),
             down: Vec::new(),
         }
     }
@@ -144,6 +149,12 @@ impl Desk {
             Request::Trust => document(&self.trust.read(|store| memory::homes(&self.config, None, store))),
             Request::TrustKeys => document(&self.trust.read(memory::keys)),
             Request::Forget(request) => self.forget(&request),
+            Request::Take(request) => {
+                return self.errands.begin(now, node, &self.config, (About::Take, &request), reply);
+            }
+            Request::Leave(request) => {
+                return self.errands.begin(now, node, &self.config, (About::Leave, &request), reply);
+            }
             Request::Reload => self.reload(now, node).and_then(|message| document(&Done { message })),
             Request::Down => {
                 self.down.push(reply);
@@ -285,7 +296,7 @@ impl Desk {
 
     /// When `expire` wants to be called.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.iter().map(|waiting| waiting.until).min()
+        self.waiting.iter().map(|waiting| waiting.until).chain(self.errands.deadline()).min()
     }
 
     /// Reads the configuration again. A file with problems changes nothing.

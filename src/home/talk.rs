@@ -72,10 +72,19 @@ pub enum Tell {
     HostedChanged {},
     /// The answer to [`Ask::Take`] or [`Ask::Leave`].
     Done {
+        /// Which of them.
+        about: About,
         /// What was done, in one sentence.
         message: String,
     },
-    /// The answer to anything that was refused.
+    /// An [`Ask::Take`] or [`Ask::Leave`] was refused.
+    Denied {
+        /// Which of them.
+        about: About,
+        /// Why, in one sentence.
+        error: String,
+    },
+    /// The answer to anything else that was refused.
     Refused {
         /// Why, in one sentence.
         error: String,
@@ -97,6 +106,16 @@ pub struct Revocation {
     pub serial: String,
     /// When it would have ended, seconds since 1970.
     pub not_after: u64,
+}
+
+/// What somebody at a machine asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// [`Ask::Take`]
+    Take,
+    /// [`Ask::Leave`]
+    Leave,
 }
 
 /// What a machine gets when it joins.

@@ -4,7 +4,7 @@
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
@@ -150,6 +150,35 @@ pub fn append(path: &Path, text: &str) -> Result<(), EditError> {
     let new = format!("{}\n{text}", old.trim_end_matches('\n'));
     super::check_text(path, &new).map_err(|problems| EditError::Entry(problems.list))?;
     write_private(path, new.as_bytes(), true).map_err(io)
+}
+
+/// Key and certificate of an entity, where no other entity has the same.
+pub fn entity_files(path: &Path, name: &str) -> Result<Vec<PathBuf>, EditError> {
+    let text = std::fs::read_to_string(path).map_err(|error| super::problem::unreadable(path, &error))?;
+    let document: DocumentMut =
+        text.parse().map_err(|error: toml_edit::TomlError| EditError::Refused(error.to_string()))?;
+    let none = ArrayOfTables::new();
+    let entities = document.get("entity").and_then(Item::as_array_of_tables).unwrap_or(&none);
+    let files = |table: &Table| -> Vec<PathBuf> {
+        let file = |key| table.get(key).and_then(Item::as_str).map(|file| super::beside(path, file));
+        ["key_file", "certificate"].into_iter().filter_map(file).collect()
+    };
+    let others: Vec<PathBuf> =
+        entities.iter().filter(|table| !is_named(table, name)).flat_map(files).collect();
+    let own = entities.iter().filter(|table| is_named(table, name)).flat_map(files);
+    Ok(own.filter(|file| !others.contains(file)).collect())
+}
+
+/// Removes an `[[entity]]` by name; its files stay.
+pub fn remove_entity(path: &Path, name: &str) -> Result<(), EditError> {
+    edit(path, |document| {
+        let unknown = || EditError::Refused(format!("there is no entity \"{name}\" in {}", path.display()));
+        let entities =
+            document.get_mut("entity").and_then(Item::as_array_of_tables_mut).ok_or_else(unknown)?;
+        let before = entities.len();
+        entities.retain(|entity| !is_named(entity, name));
+        if entities.len() == before { Err(unknown()) } else { Ok(()) }
+    })
 }
 
 fn is_named(peer: &Table, name: &str) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 
 use super::{HomeDesk, HomeError, issue};
+use crate::api::home::HomeRequest;
 use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::crypto::secret::Secret;
 use crate::daemon::config::{Config, Entity};
@@ -14,8 +15,8 @@ use crate::daemon::system::{random, unix};
 use crate::home::code::LookupId;
 use crate::home::entity::{Binding, By, Grant, Joined};
 use crate::home::registry::{PendingAnswer, Request};
-use crate::home::talk::{Ask, Der, HOSTED_PAGE, HostedAddress, Membership, Revocation, Tell};
-use crate::home::verbs::{self, Effect};
+use crate::home::talk::{About, Ask, Der, HOSTED_PAGE, HostedAddress, Membership, Revocation, Tell};
+use crate::home::verbs::{Effect, HomeReply, Outcome};
 use crate::io::sys;
 use crate::mobility::{Change, Row};
 use crate::names::{Table, Unavailable};
@@ -162,8 +163,8 @@ impl HomeDesk {
                 .and_then(|key| self.certify(remote, subject, &key).map_err(|error| error.to_string()))
                 .map(|leaf| (Tell::Renewed { subject, certificate: Der(leaf) }, vec![])),
             Ok(Ask::Hosted { after }) => self.page(remote, after).map(|tell| (tell, vec![])),
-            Ok(Ask::Take {}) => self.take(remote),
-            Ok(Ask::Leave {}) => self.leave(remote),
+            Ok(Ask::Take {}) => return self.errand(About::Take, remote),
+            Ok(Ask::Leave {}) => return self.errand(About::Leave, remote),
         };
         answer.unwrap_or_else(|error| (Tell::Refused { error }, Vec::new()))
     }
@@ -210,14 +211,24 @@ impl HomeDesk {
         })
     }
 
-    fn take(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
+    /// The same as somebody at the home could do, and with the same consequences.
+    fn errand(&mut self, about: About, remote: Ipv6Addr) -> (Tell, Vec<Effect>) {
         let who = remote.to_string();
-        let by = By { now: unix(), who: &who };
-        let (user, mut effects) =
-            verbs::take(&mut self.registry, by, &who).map_err(|error| error.to_string())?;
-        effects.push(Effect::Changed);
-        let message = format!("{} is held by {remote} now", user.address);
-        Ok((Tell::Done { message }, effects))
+        let request = match about {
+            About::Take => HomeRequest::Take { device: who.clone() },
+            About::Leave => HomeRequest::Remove { who: who.clone(), kind: None },
+        };
+        match self.answer(&who, request) {
+            Ok(Outcome { reply, effects }) => {
+                let message = if let HomeReply::Entity(user) = reply {
+                    format!("{remote} holds {}, the address of {}", user.address, user.name)
+                } else {
+                    format!("{remote} has left its home")
+                };
+                (Tell::Done { about, message }, effects)
+            }
+            Err(refused) => (Tell::Denied { about, error: refused.error }, Vec::new()),
+        }
     }
 
     /// What is on an entity of this home, by address.
@@ -232,14 +243,6 @@ impl HomeDesk {
         let more = addresses.len() > HOSTED_PAGE;
         addresses.truncate(HOSTED_PAGE);
         Ok(Tell::Hosted { addresses, more })
-    }
-
-    fn leave(&mut self, remote: Ipv6Addr) -> Result<(Tell, Vec<Effect>), String> {
-        let who = remote.to_string();
-        let by = By { now: unix(), who: &who };
-        self.registry.remove(by, &who).map_err(|error| error.to_string())?;
-        let message = format!("{remote} has left this home");
-        Ok((Tell::Done { message }, vec![Effect::Changed]))
     }
 
     /// Bindings of an earlier run.
