@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use ipnet::Ipv6Net;
 
 use super::six_to_four::embedded_v4;
-use super::special::{Special, special};
+use super::special::{Special, is_one_host, special};
 
 /// Port of ESP and IKE.
 pub const PORT: u16 = 4500;
@@ -39,7 +39,8 @@ pub enum HomeError {
 }
 
 impl Homes {
-    /// A table; the longest matching prefix decides.
+    /// A table; the longest matching prefix decides. `allow_special`: homes without an entry may have a private or
+    /// documentation address; never one that is not one machine's.
     pub fn new(mut entries: Vec<(Ipv6Net, SocketAddrV4)>, allow_special: bool) -> Self {
         entries.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
         Self { entries, allow_special }
@@ -52,7 +53,9 @@ impl Homes {
         }
         let home = embedded_v4(address).ok_or(HomeError::NoHome(address))?;
         match special(home) {
-            Some(special) if !self.allow_special => Err(HomeError::Special { address, home, special }),
+            Some(special) if !self.allow_special || !is_one_host(home) => {
+                Err(HomeError::Special { address, home, special })
+            }
             Some(_) | None => Ok(SocketAddrV4::new(home, PORT)),
         }
     }
@@ -60,6 +63,11 @@ impl Homes {
     /// Are special-purpose homes allowed?
     pub fn allows_special(&self) -> bool {
         self.allow_special
+    }
+
+    /// Where the homes that entries name answer.
+    pub fn endpoints(&self) -> impl Iterator<Item = SocketAddrV4> {
+        self.entries.iter().map(|(_, endpoint)| *endpoint)
     }
 
     /// The prefixes that entries name.
@@ -101,7 +109,7 @@ mod tests {
             let prefix = crate::addr::six_to_four::home_prefix(home);
             let address = Ipv6Addr::from(u128::from(prefix.network()) | rest & u128::from(prefix.hostmask()));
             let wanted = match special(home) {
-                Some(special) if !allow => Err(HomeError::Special { address, home, special }),
+                Some(special) if !allow || !is_one_host(home) => Err(HomeError::Special { address, home, special }),
                 Some(_) | None => Ok(SocketAddrV4::new(home, 4500)),
             };
             prop_assert_eq!(Homes::new(Vec::new(), allow).endpoint(address), wanted);
@@ -131,6 +139,13 @@ mod tests {
         assert_eq!(at("fd12::1"), Ok("10.0.0.1:4500".parse().unwrap()));
         assert!(matches!(at("2001:db8::1"), Err(HomeError::NoHome(_))));
         assert!(matches!(at("2002:a00:1:1::1"), Err(HomeError::Special { .. })));
-        assert!(Homes::new(Vec::new(), true).endpoint("2002:a00:1:1::1".parse().unwrap()).is_ok());
+        let laboratory = Homes::new(Vec::new(), true);
+        assert!(laboratory.endpoint("2002:a00:1:1::1".parse().unwrap()).is_ok());
+        for nobody in
+            ["2002:7f00:1::1", "2002:a9fe:1::1", "2002:e000:1::1", "2002:ffff:ffff::1", "2002:0:1::1"]
+        {
+            let refused = laboratory.endpoint(nobody.parse().unwrap());
+            assert!(matches!(refused, Err(HomeError::Special { .. })), "{nobody}");
+        }
     }
 }

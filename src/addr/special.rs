@@ -49,6 +49,12 @@ const BLOCKS: [(Ipv4Net, Special); 19] = [
     block(240, 0, 0, 0, 4, "a reserved address", "RFC 1112 §4"),
 ];
 
+/// False for what no single machine elsewhere can have, on whatever network: loopback, link-local, multicast, broadcast,
+/// 0/8 and 240/4.
+pub fn is_one_host(address: Ipv4Addr) -> bool {
+    !(address.is_loopback() || address.is_link_local() || matches!(address.octets()[0], 0 | 224..))
+}
+
 /// Which special block an address is in; `None` for a global unicast address.
 pub fn special(address: Ipv4Addr) -> Option<Special> {
     BLOCKS.iter().find(|(net, _)| net.contains(&address)).map(|(_, special)| *special)

@@ -24,7 +24,7 @@ use super::trust;
 use crate::addr::plan::agent_of;
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
-use crate::dataplane::relay::{self, Limits, Roles};
+use crate::dataplane::relay::{self, Roles};
 use crate::dataplane::tables;
 use crate::home::verbs::Effect;
 use crate::io::netlink::{self, View};
@@ -116,7 +116,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     let (publisher, reader) = tables::new();
     let (mut relay, relay_reader) = relay::new();
     relay.set_roles(roles(&config));
-    let forward = relay::Relay::new(relay_reader, Limits::default(), *random()?);
+    let forward = relay::Relay::new(relay_reader, config.relay_limits, *random()?);
     let (edge, events) = Edge::open(&config, &reader, forward).await?;
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());

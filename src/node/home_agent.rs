@@ -1,6 +1,6 @@
 //! The home agent's side of mobility: bindings, and what they mean for the data plane and the store.
 
-use std::net::{Ipv6Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::Instant;
 
 use ipnet::Ipv6Net;
@@ -19,6 +19,8 @@ pub trait Authority: Send + Sync {
 struct Judge<'a> {
     authority: Option<&'a dyn Authority>,
     care_of: &'a CareOfPolicy,
+    /// The machine's addresses as of now.
+    interfaces: &'a [Ipv4Addr],
 }
 
 impl Policy for Judge<'_> {
@@ -27,7 +29,7 @@ impl Policy for Judge<'_> {
     }
 
     fn allows(&self, care_of: SocketAddrV4) -> bool {
-        self.care_of.allows(care_of)
+        self.care_of.allows(care_of) && !self.interfaces.contains(care_of.ip())
     }
 }
 
@@ -83,7 +85,11 @@ impl Node {
             octets: child.octets,
             packet,
         };
-        let judge = Judge { authority: self.authority.as_deref(), care_of: &role.care_of };
+        let judge = Judge {
+            authority: self.authority.as_deref(),
+            care_of: &role.care_of,
+            interfaces: &self.interfaces,
+        };
         if let Err(ignored) = agent.handle_packet(now, &received, &judge) {
             tracing::debug!(from = %child.remote, %ignored, "mobility message ignored");
             self.count("mobility_ignored");

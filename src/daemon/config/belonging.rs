@@ -7,6 +7,7 @@ use ipnet::Ipv6Net;
 
 use super::Config;
 use crate::addr::plan::{FIRST_NODE, agent_of};
+use crate::addr::six_to_four::embedded_v4;
 use crate::mobility::CareOfPolicy;
 use crate::node::{HomeAgentConfig, HomeConfig, Registration};
 
@@ -77,8 +78,14 @@ impl Config {
     /// Our own role as a home agent.
     pub(super) fn home_agent(&self) -> Option<HomeAgentConfig> {
         let prefix = self.home_prefix?;
-        let special = self.homes.allows_special();
-        let care_of = CareOfPolicy { allow_special: special, ..CareOfPolicy::default() };
+        let own = self.homes.endpoint(prefix.addr()).map(|endpoint| *endpoint.ip());
+        let trusted = self.trusted_homes().into_iter().map(|home| home.endpoint);
+        let care_of = CareOfPolicy {
+            allow_special: self.homes.allows_special(),
+            own: own.into_iter().chain(embedded_v4(prefix.addr())).collect(),
+            homes: self.homes.endpoints().chain(trusted).map(|endpoint| *endpoint.ip()).collect(),
+            ..CareOfPolicy::default()
+        };
         Some(HomeAgentConfig { prefix, address: agent_of(prefix), care_of })
     }
 }

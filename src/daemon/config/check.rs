@@ -59,6 +59,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
     let control_socket = checker.control_socket(&file.node);
     let home_directory = file.home_agent.as_ref().map(|agent| checker.home_directory(agent));
     let certificate_lifetime = checker.certificate_lifetime(file.home_agent.as_ref());
+    let relay_limits = checker.relay_limits(file.home_agent.as_ref());
     let mtu = checker.number(&file.node.mtu, 1380, 1280..=1400, "mtu", "the relayed path fits 1380");
     let fragment_size =
         checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
@@ -75,6 +76,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         control_socket,
         home_directory,
         certificate_lifetime,
+        relay_limits,
         home_prefix: None,
         entities,
         roots,

@@ -60,6 +60,8 @@ pub(super) struct Trust {
 pub(super) struct HomeAgent {
     pub(super) directory: Option<Spanned<String>>,
     pub(super) certificate_lifetime: Option<Spanned<String>>,
+    pub(super) relay_member_bytes: Option<Spanned<u64>>,
+    pub(super) relay_source_bytes: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

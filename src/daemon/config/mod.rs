@@ -31,6 +31,7 @@ use crate::addr::home::Homes;
 use crate::crypto::identity::PrivateKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::daemon::home::SharedHome;
+use crate::dataplane::relay::Limits;
 use crate::ike::{self, Lifetimes, LocalEntity};
 use crate::io::netlink::Bypass;
 use crate::node;
@@ -112,6 +113,8 @@ pub struct Config {
     pub home_directory: Option<PathBuf>,
     /// How long the certificates of that home are valid.
     pub certificate_lifetime: Duration,
+    /// How much it relays, if it is a home.
+    pub relay_limits: Limits,
     /// The prefix of that home, once it was opened.
     pub home_prefix: Option<Ipv6Net>,
     /// Where homes answer.

@@ -512,3 +512,26 @@ fn an_address_belongs_to_one_user() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
+
+#[test]
+fn nobody_is_reached_at_a_home_or_at_ourselves() {
+    let place = Place::new();
+    let entry = "[[home]]\nprefix = \"fd00:1::/48\"\nendpoint = \"7.7.7.7:4500\"\n";
+    let mut config = place.check(&format!("{ENTITY}{entry}")).unwrap();
+    config.home_prefix = Some("2002:808:808::/48".parse().unwrap());
+    let care_of = config.home_agent().unwrap().care_of;
+    for (address, allowed) in [("8.8.8.8:4500", false), ("7.7.7.7:4500", false), ("1.1.1.1:4500", true)] {
+        assert_eq!(care_of.allows(address.parse().unwrap()), allowed, "{address}");
+    }
+}
+
+#[test]
+fn a_home_says_how_much_it_relays() {
+    let place = Place::new();
+    let limits = |lines: &str| place.check(&format!("{ENTITY}\n[home_agent]\n{lines}\n"));
+    assert_eq!(limits("").unwrap().relay_limits, Limits::default());
+    let given = limits("relay_member_bytes = 20000\nrelay_source_bytes = 30000").unwrap().relay_limits;
+    assert_eq!((given.binding.per_second, given.source.per_second), (20_000, 30_000));
+    let refused = limits("relay_member_bytes = 0").unwrap_err();
+    assert!(refused.contains("relay_member_bytes = 0 is not between"), "{refused}");
+}

@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::check::Checker;
 use super::{TrustEntry, file};
 use crate::crypto::identity::PublicKey;
+use crate::dataplane::relay::{Limits, Rate};
 use crate::pki::trust::PinPolicy;
 use crate::pki::{MAX_LEAF_LIFETIME, Root, TrustError, leaf, pem};
 
@@ -87,6 +88,19 @@ impl Checker<'_> {
         let longest = Duration::from_secs(MAX_LEAF_LIFETIME);
         let written = agent.map(|agent| &agent.certificate_lifetime);
         written.and_then(|written| self.duration(written, SHORTEST_LEAF..=longest)).unwrap_or(longest)
+    }
+
+    /// `[home_agent] relay_…`: octets a second. Less than a packet's worth would be nothing at all.
+    pub(super) fn relay_limits(&mut self, agent: Option<&file::HomeAgent>) -> Limits {
+        let mut limits = Limits::default();
+        let Some(agent) = agent else { return limits };
+        let mut rate = |value, rate: &mut Rate, name| {
+            let hint = "250000000 octets a second are 2 Gbit/s";
+            rate.per_second = self.number(value, rate.per_second, 10_000..=100_000_000_000, name, hint);
+        };
+        rate(&agent.relay_member_bytes, &mut limits.binding, "relay_member_bytes");
+        rate(&agent.relay_source_bytes, &mut limits.source, "relay_source_bytes");
+        limits
     }
 
     /// `[node] pin`.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use ipnet::Ipv6Net;
 
-use crate::addr::special::special;
+use crate::addr::special::{is_one_host, special};
 
 /// The home's decisions, asked for each Binding Update.
 pub trait Policy {
@@ -53,12 +53,8 @@ impl CareOfPolicy {
     /// May this be a care-of address?
     pub fn allows(&self, care_of: SocketAddrV4) -> bool {
         let address = *care_of.ip();
-        let nobody = address.is_loopback()
-            || address.is_link_local()
-            || address.octets()[0] == 0
-            || address.octets()[0] >= 224;
         care_of.port() >= self.min_port
-            && !nobody
+            && is_one_host(address)
             && (self.allow_special || special(address).is_none())
             && !self.own.contains(&address)
             && !self.homes.contains(&address)
