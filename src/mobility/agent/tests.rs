@@ -181,8 +181,8 @@ fn a_victim_gets_a_few_small_packets_and_then_silence() {
         }
         bench.wait(1);
     }
-    assert!(total <= 3 * octets + 1500, "{total}");
-    assert_eq!(challenges, 6);
+    assert!(total <= 3 * octets, "{total}");
+    assert!((2..6).contains(&challenges), "{challenges}");
     assert_eq!((bench.agent.care_of(DEVICE), bench.events()), (Some(home), vec![]), "and nothing changed");
 }
 
@@ -611,9 +611,9 @@ proptest! {
                 prop_assert!(found.is_some());
                 prop_assert!(care_of.port() >= 1024);
             }
-            for (address, octets) in &said {
-                let credit = 3 * 1500; // one for each sender
-                prop_assert!(*octets <= 3 * heard.get(address).copied().unwrap_or_default() + credit, "{address}");
+            let unproven = said.iter().filter(|(address, _)| proven.iter().all(|(_, at)| at != *address));
+            for (address, octets) in unproven {
+                prop_assert!(*octets <= 3 * heard.get(address).copied().unwrap_or_default(), "{address}");
             }
         }
         store.apply(bench.agent.take_changes(bench.now, true));
