@@ -60,6 +60,13 @@ impl Homes {
         }
     }
 
+    /// The home of this prefix is there now.
+    pub fn set(&mut self, prefix: Ipv6Net, endpoint: SocketAddrV4) {
+        self.entries.retain(|(other, _)| *other != prefix);
+        self.entries.push((prefix, endpoint));
+        self.entries.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
+    }
+
     /// Are special-purpose homes allowed?
     pub fn allows_special(&self) -> bool {
         self.allow_special
@@ -147,5 +154,13 @@ mod tests {
             let refused = laboratory.endpoint(nobody.parse().unwrap());
             assert!(matches!(refused, Err(HomeError::Special { .. })), "{nobody}");
         }
+        let mut moved = homes;
+        for (prefix, endpoint) in [entry("2002:101:101::/48", "9.9.9.8:1"), entry("2002::/16", "9.9.9.7:1")] {
+            moved.set(prefix, endpoint);
+        }
+        let at = |address: &str| moved.endpoint(address.parse().unwrap());
+        assert_eq!(at("2002:101:101:1::1"), Ok("9.9.9.8:1".parse().unwrap()));
+        assert_eq!(at("2002:101:101:100::1"), Ok("9.9.9.10:4500".parse().unwrap()));
+        assert_eq!(at("2002:808:808:1::1"), Ok("9.9.9.7:1".parse().unwrap()));
     }
 }

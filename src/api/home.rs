@@ -155,6 +155,36 @@ pub enum HomeRequest {
         /// Whole path, as the daemon sees it.
         file: String,
     },
+    /// Where the home says that it is: [`RedirectDocument`].
+    Redirect {},
+    /// Signs and tells members where the home is reached now: [`RedirectDocument`].
+    RedirectSet {
+        /// `IPV4` or `IPV4:PORT`, the preferred one first.
+        places: Vec<String>,
+        /// For how many seconds; no end if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifetime: Option<u64>,
+        /// This machine is the one that is reached there, whatever its own addresses are: a NAT forwards the port.
+        #[serde(default)]
+        here: bool,
+    },
+    /// Takes it back: the home is where its address tells. [`RedirectDocument`].
+    RedirectClear {},
+}
+
+/// Where a home says that it is.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct RedirectDocument {
+    /// The number of the last redirect; 0: there never was one.
+    pub number: u64,
+    /// When it was signed.
+    pub since: u64,
+    /// When it ends, if it does.
+    pub until: Option<u64>,
+    /// `IPV4:PORT`; none: the home is where its address tells.
+    pub places: Vec<String>,
+    /// This machine is the home. Otherwise it says where the home is, and does nothing else.
+    pub here: bool,
 }
 
 /// A fresh certificate.

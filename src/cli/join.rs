@@ -70,7 +70,8 @@ pub(super) fn run(cli: &Cli, args: &JoinArgs) -> Result<(), Failed> {
     let Some(member) = member else { return Ok(()) };
     let files = Files { dir, label: &label };
     let root = files.write(&member)?;
-    let derived = args.home.is_none() && home.port() == crate::addr::home::PORT;
+    // A name is kept, because its address may change.
+    let derived = args.home.is_none() && args.host.parse::<std::net::Ipv4Addr>().is_ok();
     let endpoint = (!derived).then(|| args.host.clone());
     let text =
         entry(&label, &member, &root, endpoint.map(|at| (prefix, at)), path, fresh, args.allow_special)?;

@@ -1,6 +1,8 @@
 //! The event loop: one thread, which owns the node and drives it.
 #![expect(clippy::disallowed_methods, reason = "this is where the clock comes in")]
 
+mod homes;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use super::keylog::KeyLog;
 use super::machine::Edge;
 use super::membership::Membership;
 use super::naming::{self, Naming};
+use super::places::{self, Places};
 use super::requests::Desk;
 use super::state::StateFile;
 use super::suspend::{Clocks, SleepWatch};
@@ -24,12 +27,13 @@ use super::trust;
 use crate::addr::plan::agent_of;
 use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
-use crate::dataplane::relay::{self, Roles};
+use crate::dataplane::relay;
 use crate::dataplane::tables;
 use crate::home::verbs::Effect;
 use crate::io::netlink::{self, View};
 use crate::io::route::source_for;
 use crate::node::{Event, Node};
+use homes::roles;
 
 /// Events handled before timers, requests and signals get their turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -66,6 +70,7 @@ enum Wake {
     Call(Call),
     Moved,
     Timer,
+    Found(places::Answer),
     Reload,
     End,
     Worker(Error),
@@ -89,6 +94,8 @@ struct Daemon {
     signals: Signals,
     naming: Naming,
     membership: Membership,
+    /// Where homes may be reached.
+    places: Places,
     /// Whom relayed packets may come from, and where they go.
     relay: relay::Publisher,
 }
@@ -115,7 +122,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     let changes = netlink::watch()?;
     let (publisher, reader) = tables::new();
     let (mut relay, relay_reader) = relay::new();
-    relay.set_roles(roles(&config));
+    relay.set_roles(roles(&config, &[]));
     let forward = relay::Relay::new(relay_reader, config.relay_limits, *random()?);
     let (edge, events) = Edge::open(&config, &reader, forward).await?;
     let now = Instant::now();
@@ -130,6 +137,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     }
     let hosted = state.state.hosted.clone();
     let membership = Membership::new(home.clone(), Arc::clone(&trust), hosted, now, unix());
+    let places = Places::new(Arc::clone(&trust));
     let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
     for entity in &desk.config.entities {
@@ -156,8 +164,10 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         signals,
         naming,
         membership,
+        places,
         relay,
     };
+    daemon.follow_homes();
     daemon.moved().await;
     let ended = daemon.turn().await;
     let Daemon { edge, desk, naming, .. } = daemon;
@@ -172,15 +182,6 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     tracing::info!("down");
     ended.and(closed)
-}
-
-/// What this process is to relayed packets.
-fn roles(config: &Config) -> Roles {
-    Roles {
-        local: config.entities.iter().map(|entity| entity.address).collect(),
-        home: config.home_prefix,
-        homes: config.homes.clone(),
-    }
 }
 
 fn open_keylog(path: &std::path::Path) -> Result<KeyLog, Error> {
@@ -229,6 +230,12 @@ impl Daemon {
                     self.keep_bindings(now, false);
                     self.desk.expire(now);
                     self.desk.errands.handle_timeout(now, &mut self.node);
+                    self.places.handle_timeout(now);
+                    self.follow_homes();
+                }
+                Wake::Found(answer) => {
+                    self.places.take(Instant::now(), answer);
+                    self.follow_homes();
                 }
                 Wake::Reload => match self.desk.reload(Instant::now(), &mut self.node) {
                     Ok(message) => tracing::info!("{message}"),
@@ -248,14 +255,17 @@ impl Daemon {
             }
             self.desk.owners.clone_from(&self.edge.owners);
             self.naming.follow(&self.desk.config);
-            self.relay.set_roles(roles(&self.desk.config));
+            self.follow_homes();
+            self.follow_places();
         }
     }
 
     async fn wake(&mut self) -> Wake {
         let timer = self.node.poll_timeout().map(|(at, _)| at);
-        let timer =
-            [timer, self.desk.deadline(), Some(self.membership.deadline())].into_iter().flatten().min();
+        let timer = [timer, self.desk.deadline(), Some(self.membership.deadline()), self.places.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         self.due = timer;
         let far = Instant::now() + Duration::from_secs(3600);
         loop {
@@ -273,6 +283,7 @@ impl Daemon {
                     self.moved = Some(Instant::now() + DEBOUNCE);
                 }
                 () = tokio::time::sleep_until(timer.unwrap_or(far).into()) => return Wake::Timer,
+                Some(answer) = self.places.answer() => return Wake::Found(answer),
                 Some(event) = self.events.recv() => return Wake::Data(event),
             }
         }
@@ -289,8 +300,15 @@ impl Daemon {
         }
     }
 
-    /// Everything that the node has to say leaves at once.
+    /// Everything that the node has to say leaves at once; what follows from a home's new place, too.
     fn drain(&mut self) {
+        while self.drain_once() {
+            self.follow_homes();
+        }
+    }
+
+    /// Whether what is remembered changed.
+    fn drain_once(&mut self) -> bool {
         let mut events = Vec::new();
         while let Some(event) = self.node.poll_event() {
             // Before anything is sent: sequence numbers are on the disk before they are used.
@@ -301,15 +319,19 @@ impl Daemon {
         for event in events {
             self.desk.notice(Instant::now(), &event);
             self.hear(&event);
+            self.heed(&event);
             self.tell(&event);
         }
         self.take_up_hosted(Instant::now());
         trust::tell(&self.desk.trust);
-        if let Some(trust) = self.desk.trust.take_changed() {
+        let changed = self.desk.trust.take_changed();
+        let remembers = changed.is_some();
+        if let Some(trust) = changed {
             self.desk.state.state.trust = trust;
             self.save_state();
         }
         self.apply_effects();
+        remembers
     }
 
     fn send(&mut self) {
@@ -399,6 +421,7 @@ impl Daemon {
                     let everybody = self.node.remotes_of(self.desk.config.home_prefix.map(agent_of));
                     self.membership.hosted_changed(now, everybody);
                 }
+                Effect::Moved => self.membership.tell_place(now, &mut self.node, &self.desk.config, None),
                 // The registry itself is asked each time.
                 Effect::Changed => {}
             }
@@ -476,6 +499,10 @@ impl Daemon {
                 Ok(())
             }
             Event::SequenceReserved { .. } | Event::Route { .. } | Event::Document { .. } => Ok(()),
+            Event::HomeMoved { prefix, from, to } => {
+                tracing::info!("the home {prefix} is at {to} now, and was at {from}");
+                Ok(())
+            }
             Event::Registered { home_address } => {
                 tracing::info!("{home_address} is registered with its home agent");
                 Ok(())

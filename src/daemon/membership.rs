@@ -18,6 +18,7 @@ use crate::home::talk::{Ask, HostedAddress, Revocation, Tell};
 use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
+use crate::pki::redirect::Redirect;
 use crate::pki::{Root, Serial, leaf, pem};
 use crate::policy::stranger;
 use crate::policy::trust::{OwnStatus, Trust};
@@ -218,6 +219,7 @@ impl Membership {
             let Some(path) = node.ike().path_of(ike) else { return Vec::new() };
             let (tell, effects) = home.lock().hear(remote, *path.remote.ip(), document);
             match &tell {
+                Tell::Moved(_) => {}
                 Tell::Joined(member) => tracing::info!("{} joined as {}", member.name, member.address),
                 // Strangers come as they like.
                 Tell::Refused { error } if stranger::is_one(remote) => {
@@ -260,6 +262,7 @@ impl Membership {
                     }
                 }
             }
+            Ok(Tell::Moved(redirect)) => self.moved(root, redirect),
             Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
 
             Ok(Tell::Joined(_) | Tell::Waiting {} | Tell::Done { .. } | Tell::Denied { .. }) => {}
@@ -287,6 +290,43 @@ impl Membership {
                 tracing::warn!("the new certificate of {address} is not good: {error}");
                 None
             }
+        }
+    }
+
+    /// A home says where it is now; its signature counts.
+    fn moved(&self, root: &Root, redirect: Redirect) {
+        let home = root.prefix();
+        if redirect.home != home {
+            tracing::warn!("the home {home} sends a redirect of {}: ignored", redirect.home);
+            return;
+        }
+        match self.trust.read(|store| store.judge_redirect(&redirect)) {
+            Ok(false) => {}
+            Ok(true) => {
+                let places: Vec<String> = redirect.locators.iter().map(ToString::to_string).collect();
+                match places.as_slice() {
+                    [] => tracing::info!("the home {home} says that it is where its address tells"),
+                    places => tracing::info!("the home {home} says that it is at {} now", places.join(", ")),
+                }
+                if let Err(error) = self.trust.change(|store| store.redirect(redirect)) {
+                    tracing::warn!("{error}");
+                }
+            }
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// Tells members where the home is: everybody with an SA with our home agent, or the one who has just come.
+    pub(super) fn tell_place(&self, now: Instant, node: &mut Node, config: &Config, whom: Option<Ipv6Addr>) {
+        let (Some(home), Some(prefix)) = (&self.home, config.home_prefix) else { return };
+        let Some(redirect) = home.lock().redirect() else { return };
+        let agent = agent_of(prefix);
+        let ikes = match whom {
+            Some(remote) => node.ike_with(agent, remote).into_iter().collect(),
+            None => node.ikes_of(agent),
+        };
+        for ike in ikes {
+            node.tell(now, ike, Tell::Moved(redirect.clone()).to_bytes());
         }
     }
 

@@ -14,6 +14,7 @@ mod machine;
 mod membership;
 pub mod memory;
 mod naming;
+mod places;
 mod requests;
 mod revocations;
 mod state;

@@ -262,6 +262,7 @@ impl Desk {
             | Event::Registered { .. }
             | Event::Observed { .. }
             | Event::RegistrationLost { .. }
+            | Event::HomeMoved { .. }
             | Event::Route { .. }
             | Event::IkeKeys { .. }
             | Event::ChildKeys { .. } => return,

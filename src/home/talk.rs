@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::identity::PublicKey;
+use crate::pki::redirect::Redirect;
 
 /// From a machine to the home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,8 @@ pub enum Tell {
         /// Some of them; there may be more documents.
         list: Vec<Revocation>,
     },
+    /// Unasked: the home is reached elsewhere now. The signature counts, and not who says it.
+    Moved(Redirect),
 }
 
 /// A certificate that its home revoked.

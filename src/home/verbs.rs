@@ -15,6 +15,7 @@ use super::registry::{
 use crate::api::home::{
     AuditDocument, BackupDocument, CertificateDocument, EntityDetail, EntityDocument, HomeDocument,
     HomeRequest, InvitationDocument, InviteReply, IssuedDocument, KeyDocument, NameDocument, PendingDocument,
+    RedirectDocument,
 };
 use crate::api::{Done, ErrorReply};
 use crate::crypto::identity::KeyError;
@@ -39,6 +40,7 @@ pub enum HomeReply {
     Audit(Vec<AuditDocument>),
     Issued(Vec<IssuedDocument>),
     Backup(BackupDocument),
+    Redirect(RedirectDocument),
     Done(Done),
 }
 
@@ -56,6 +58,8 @@ pub enum Effect {
     Changed,
     /// Everything changed: the registry is another one.
     Restored,
+    /// The home says that it is elsewhere: its members are told.
+    Moved,
 }
 
 /// A reply with what follows from it.
@@ -118,6 +122,9 @@ pub fn answer(
         | HomeRequest::PendingRefuse { .. }
         | HomeRequest::Backup { .. }
         | HomeRequest::Restore { .. } => admit(registry, by, random, request, issue),
+        HomeRequest::Redirect {} | HomeRequest::RedirectSet { .. } | HomeRequest::RedirectClear {} => {
+            Err(not_here())
+        }
     };
     outcome.map_err(|error| ErrorReply { stage: error.stage().to_owned(), error: error.to_string() })
 }

@@ -201,6 +201,36 @@ impl Endpoint {
         }
     }
 
+    /// Reaches the peer of this SA at another place: make-before-break, as when it is authenticated anew. Without an
+    /// answer from there nothing changes.
+    pub fn reach(&mut self, now: Instant, ike: IkeId, path: UdpPath) {
+        let Some(old) = self.sas.get(ike).filter(|sa| sa.is_established() && !sa.is_leaving()) else {
+            return;
+        };
+        let (local, remote) = old.pair();
+        let under_way = |sa: &Sa| matches!(sa.phase, Phase::InitSent(_) | Phase::AuthSent(_));
+        if self.sas.between((local, remote)).any(under_way) || self.ctx.config.pad.find(remote).is_none() {
+            return;
+        }
+        let sa = init::start(&mut self.ctx, now, local, remote, path);
+        self.insert(sa);
+        self.settle(now);
+    }
+
+    /// Forgets attempts between these two entities that nobody has answered yet; nothing is told of them.
+    pub fn abandon(&mut self, now: Instant, local: Ipv6Addr, remote: Ipv6Addr) {
+        let open: Vec<IkeId> = self
+            .sas
+            .between((local, remote))
+            .filter(|sa| matches!(sa.phase, Phase::InitSent(_)))
+            .map(|sa| sa.id)
+            .collect();
+        for id in open {
+            self.remove(now, id, CloseReason::Local);
+        }
+        self.settle(now);
+    }
+
     /// Says goodbye (DELETE) and forgets the SA.
     pub fn close(&mut self, now: Instant, ike: IkeId) {
         self.with(now, ike, |sa, ctx| sa.leave(ctx, now, CloseReason::Local));

@@ -88,6 +88,7 @@ impl Node {
             self.count("no_sa");
             self.refuse(&packet, Unreachable::AddressUnreachable);
         }
+        self.place_failed(now, key);
         self.events.push_back(Event::PeerFailed { local: key.0, remote: key.1, error });
     }
 

@@ -27,8 +27,11 @@ pub struct HomeConfig {
     pub prefix: Ipv6Net,
     /// The home agent's permanent address.
     pub agent: Ipv6Addr,
-    /// Where the home agent answers.
+    /// Where the home agent answers now; the node moves it.
     pub endpoint: SocketAddrV4,
+    /// Where it may answer, the preferred place first; none while the host name that the configuration has for it has
+    /// no address.
+    pub places: Vec<SocketAddrV4>,
 }
 
 /// What of ours is bound at a home agent, by one sender.

@@ -93,6 +93,15 @@ pub enum Event {
         /// Why, in words.
         why: String,
     },
+    /// A home that we know is reached elsewhere now: its home agent has proven itself there.
+    HomeMoved {
+        /// Which.
+        prefix: Ipv6Net,
+        /// Where it was until now.
+        from: SocketAddrV4,
+        /// Where it is.
+        to: SocketAddrV4,
+    },
     /// We are a home agent: relayed packets for this prefix go there, or nowhere any more.
     Route {
         /// What is bound.

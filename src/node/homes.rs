@@ -26,7 +26,7 @@ impl Node {
         Some(PeerConfig {
             name: remote.to_string(),
             address: remote,
-            endpoint: (remote == home.agent).then_some(home.endpoint),
+            endpoint: (remote == home.agent).then(|| self.place_of(home)),
             keep_up: false,
         })
     }
@@ -34,6 +34,12 @@ impl Node {
     /// The way to a peer that is not listed with an endpoint; an error is one sentence.
     pub(super) fn way_to(&self, local: Ipv6Addr, peer: &PeerConfig) -> Result<Way, String> {
         if let Some(endpoint) = peer.endpoint {
+            if endpoint.ip().is_unspecified() {
+                return Err(format!(
+                    "it is not known where {} is: its host name has no address now",
+                    peer.address
+                ));
+            }
             return Ok(Way::Direct(endpoint));
         }
         let remote = peer.address;

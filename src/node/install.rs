@@ -20,6 +20,9 @@ impl Node {
                 ike::Event::IkeEstablished(info) => {
                     self.ikes.insert(info.id, (info.local, info.remote));
                     self.paths_of_new_ike(&info);
+                    if info.age.is_zero() {
+                        self.home_reached(now, (info.local, info.remote), info.path);
+                    }
                     self.adopt_children(info.id, (info.local, info.remote));
                 }
                 ike::Event::ChildReady(child) => self.install(now, *child),
@@ -108,14 +111,22 @@ impl Node {
         let outbound = child.outbound_entry(self.config.mtu);
         let reason = self.first_reason(remote, child.path);
         self.publisher.set_outbound(local, remote, outbound.clone());
+        let to = child.path.remote;
         let Some(mut pair) = self.pairs.get_mut(&(local, remote)) else { return };
-        let was_down = pair.active.replace(id).is_none();
+        let before = pair.active.replace(id);
+        let was_down = before.is_none();
         pair.succeeded();
         pair.history.note(now, outbound.path, reason);
         for packet in pair.take_waiting() {
             self.injects.push_back(Inject::packet(outbound.clone(), packet));
         }
         drop(pair);
+        let elsewhere =
+            before.and_then(|before| self.children.get(&before)).is_some_and(|child| child.path.remote != to);
+        if elsewhere {
+            // A home agent at another place does not know our binding.
+            self.session_changed(now, local, remote, true);
+        }
         if was_down {
             self.events.push_back(Event::PeerUp { local, remote });
             self.session_changed(now, local, remote, true);

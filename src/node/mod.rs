@@ -17,6 +17,7 @@ mod joins;
 mod look;
 mod pair;
 mod paths;
+mod places;
 mod registration;
 mod status;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use indexed::Indexed;
 use joins::Joins;
 use pair::{Attempt, Pair, PairKey};
 use paths::Paths;
+use places::Places;
 
 /// Tells our source address for a destination, from the machine's routes.
 pub type RouteLookup<'a> = &'a dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>;
@@ -79,6 +81,8 @@ pub struct Node {
     observed: BTreeMap<Ipv6Addr, SocketAddrV4>,
     /// Our own interfaces.
     interfaces: Vec<Ipv4Addr>,
+    /// Homes that move.
+    places: Places,
     /// Path control of the pairs that met on the relayed path.
     paths: Indexed<PairKey, Paths>,
     /// IKE SAs that were authenticated on the relayed path, and those that replaced them.
@@ -115,6 +119,7 @@ impl Node {
             woken: Vec::new(),
             observed: BTreeMap::new(),
             interfaces: Vec::new(),
+            places: Places::default(),
             paths: Indexed::new(),
             met_relayed: BTreeSet::new(),
             agent: None,
@@ -127,6 +132,8 @@ impl Node {
             tun: VecDeque::new(),
             events: VecDeque::new(),
         };
+        let homes = std::mem::take(&mut node.config.homes);
+        node.take_homes(now, &[], homes);
         node.apply_config(now);
         node
     }
@@ -134,7 +141,9 @@ impl Node {
     /// Replaces the configuration. SAs that it no longer allows are closed; a peer that failed may be tried at once.
     pub fn set_config(&mut self, now: Instant, config: Config) {
         self.ike.set_config(now, config.ike.clone());
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config).homes;
+        let homes = std::mem::take(&mut self.config.homes);
+        self.take_homes(now, &old, homes);
         self.pairs.for_each_mut(|pair| pair.forgive(now));
         self.apply_config(now);
         self.drain(now);
@@ -191,6 +200,7 @@ impl Node {
         }
         self.drain_agent(now);
         self.paths_timeout(now);
+        self.search(now, route);
         self.wake(now, route);
         for (local, remote) in self.pairs.due(now) {
             if let Err(error) = self.start(now, local, remote, route) {
@@ -347,7 +357,8 @@ impl Node {
         let tick = self.tick.map(|at| (at, "counters"));
         let paths = self.paths.next_deadline().map(|at| (at, "paths"));
         let agent = self.agent.as_ref().and_then(mobility::Agent::poll_timeout);
-        [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths]
+        let search = self.next_search().map(|at| (at, "home elsewhere"));
+        [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths, search]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -423,6 +434,9 @@ impl Node {
         let direct = UdpPath::direct(SocketAddrV4::new(source, self.config.port), hop);
         let path = UdpPath { relay: relayed.then_some(Relay { local, remote }), ..direct };
         self.ike.initiate(now, local, remote, path).map_err(|failure| failure.to_string())?;
+        if !relayed {
+            self.place_tried((local, remote), hop);
+        }
         if let Some(mut pair) = self.pairs.get_mut(&(local, remote)) {
             pair.attempt = Attempt::Running;
         }

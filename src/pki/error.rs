@@ -103,7 +103,7 @@ pub enum TrustError {
     RedirectSignature(Ipv6Net),
     #[error("the redirect of {home} has number {given}, and number {known} is known: it is an old one")]
     RedirectStale { home: Ipv6Net, given: u64, known: u64 },
-    #[error("a redirect has one to eight locators, each a host name or IPv4 address and a port")]
+    #[error("a redirect has at most eight locators, each a host name or IPv4 address and a port")]
     RedirectLocators,
     #[error("the kept trust is damaged at {0}: restore the file from a backup")]
     Store(String),

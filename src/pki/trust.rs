@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
 use super::endorsement::{Endorsement, leads};
-use super::redirect::{Locator, Redirect};
+use super::redirect::Redirect;
 use super::{Root, Serial, TrustError, UnixSeconds, VerifiedLeaf, leaf, pem};
 use crate::crypto::identity::PublicKey;
 
@@ -119,32 +119,34 @@ impl TrustStore {
         self.homes.get(&prefix)
     }
 
-    /// Where a home says that it is now; empty when it never moved.
-    pub fn locators(&self, home: Ipv6Net) -> &[Locator] {
-        let redirect = self.homes.get(&home).and_then(|home| home.redirect.as_ref());
-        redirect.map_or(&[], |redirect| &redirect.locators)
+    /// Where a home says that it is now, with its signature.
+    pub fn redirect_of(&self, home: Ipv6Net) -> Option<&Redirect> {
+        self.homes.get(&home)?.redirect.as_ref()
+    }
+
+    /// Is this a redirect by the pinned root of its home, and newer than the known one? `Ok(false)`: the known one.
+    pub fn judge_redirect(&self, redirect: &Redirect) -> Result<bool, TrustError> {
+        let home =
+            self.homes.get(&redirect.home).ok_or(TrustError::NoTrustedHome(redirect.home.network()))?;
+        redirect.verify(&home.root)?;
+        match home.redirect.as_ref() {
+            Some(known) if known == redirect => Ok(false),
+            Some(known) if known.number >= redirect.number => Err(TrustError::RedirectStale {
+                home: redirect.home,
+                given: redirect.number,
+                known: known.number,
+            }),
+            Some(_) | None => Ok(true),
+        }
     }
 
     /// A home moved: keeps its locators when its pinned root signed them. `Ok(false)`: known already.
     pub fn redirect(&mut self, redirect: Redirect) -> Result<bool, TrustError> {
-        let home = self
-            .homes
-            .get_mut(&redirect.home)
-            .ok_or_else(|| TrustError::NoTrustedHome(redirect.home.network()))?;
-        redirect.verify(&home.root)?;
-        match home.redirect.as_ref() {
-            Some(known) if *known == redirect => return Ok(false),
-            Some(known) if known.number >= redirect.number => {
-                return Err(TrustError::RedirectStale {
-                    home: redirect.home,
-                    given: redirect.number,
-                    known: known.number,
-                });
-            }
-            Some(_) | None => {}
+        let new = self.judge_redirect(&redirect)?;
+        if let Some(home) = self.homes.get_mut(&redirect.home).filter(|_| new) {
+            home.redirect = Some(redirect);
         }
-        home.redirect = Some(redirect);
-        Ok(true)
+        Ok(new)
     }
 
     /// Is this the certificate of that address, under the pinned root of its home, and not revoked?

@@ -458,6 +458,7 @@ impl World {
                     | Event::Registered { .. }
                     | Event::Observed { .. }
                     | Event::RegistrationLost { .. }
+                    | Event::HomeMoved { .. }
                     | Event::Route { .. }
                     | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
                 }

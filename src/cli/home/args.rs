@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::redirect::RedirectVerb;
+
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum HomeVerb {
     /// Make this machine a home: it gives out permanent addresses under its public IPv4 address
@@ -86,6 +88,9 @@ pub(in crate::cli) enum HomeVerb {
         /// What 'domicile home backup' wrote
         file: PathBuf,
     },
+    /// Say, show or take back where the home is reached after a move to another public address
+    #[command(subcommand)]
+    Redirect(RedirectVerb),
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod export;
 mod init;
+mod redirect;
 pub(super) mod render;
 
 use std::path::Path;
@@ -40,7 +41,9 @@ fn ask<T: DeserializeOwned>(cli: &Cli, request: HomeRequest) -> Result<T, Failed
         answered => return answered,
     }
     let mut desk = HomeDesk::open(&directory(cli)?)?;
-    desk.set_certificate_lifetime(config::load(&cli.config)?.certificate_lifetime);
+    let config = config::load(&cli.config)?;
+    desk.set_certificate_lifetime(config.certificate_lifetime);
+    desk.set_allow_special(config.homes.allows_special());
     let outcome = desk
         .answer("command line", request)
         .map_err(|reply| Failed::new(FAILURE, format!("{}: {}", reply.stage, reply.error)))?;
@@ -114,6 +117,7 @@ pub(super) fn run(cli: &Cli, verb: &HomeVerb) -> Result<(), Failed> {
             ))
         }
         HomeVerb::Restore { file } => restore(cli, file),
+        HomeVerb::Redirect(verb) => redirect::run(cli, verb),
     }
 }
 

@@ -13,12 +13,13 @@ use crate::node::{HomeAgentConfig, HomeConfig, Registration};
 
 impl Config {
     /// Homes with a pinned root whose home agent can be found.
-    pub(super) fn trusted_homes(&self) -> Vec<HomeConfig> {
+    pub fn trusted_homes(&self) -> Vec<HomeConfig> {
         let known = self.roots.iter().filter_map(|root| {
             let prefix = root.prefix();
             let agent = agent_of(prefix);
             let endpoint = self.homes.endpoint(agent).inspect_err(|error| tracing::warn!("{error}")).ok()?;
-            Some(HomeConfig { prefix, agent, endpoint })
+            let places = if endpoint.ip().is_unspecified() { vec![] } else { vec![endpoint] };
+            Some(HomeConfig { prefix, agent, endpoint, places })
         });
         known.collect()
     }

@@ -1,7 +1,7 @@
 //! From the file to a configuration: every value is understood, every relation between them holds, or there is a
 //! problem with its place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         own_keys: HashMap::new(),
         owners: HashMap::new(),
     };
-    let homes = checker.homes(&file);
+    let (homes, home_names) = checker.homes(&file);
     let (roots, trusted) = checker.roots(&file.trust);
     let pin = checker.pin(&file.node);
     let entities: Vec<Entity> =
@@ -85,6 +85,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         peers,
         spd: Arc::new(Spd::with_defaults(configured, homes.prefixes())),
         homes,
+        home_names,
         ike_suites,
         esp_suites,
         esn: file.esp.extended_sequence_numbers.unwrap_or(true),
@@ -110,8 +111,9 @@ pub(super) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn homes(&mut self, file: &file::File) -> Homes {
+    fn homes(&mut self, file: &file::File) -> (Homes, BTreeMap<Ipv6Net, String>) {
         let mut entries = Vec::new();
+        let mut names = BTreeMap::new();
         for home in &file.home {
             let (span, home) = (home.span(), home.get_ref());
             let like = "write it like 2002:c633:6401::/48";
@@ -119,8 +121,12 @@ impl Checker<'_> {
             let prefix = prefix.and_then(|text| Some((text.span(), self.prefix(text)?)));
             let like = "write where it answers, like 198.51.100.2:4500";
             let endpoint = self.required(&home.endpoint, &span, "[[home]]", "endpoint", like);
-            let endpoint = endpoint.and_then(|text| self.endpoint(text));
+            let named = endpoint.filter(|text| self.is_home_name(text)).map(|text| text.get_ref().clone());
+            let endpoint = endpoint.and_then(|text| self.home_endpoint(text));
             let Some((span, prefix)) = prefix else { continue };
+            if let Some(named) = named {
+                names.insert(prefix, named);
+            }
             if entries.iter().any(|(other, _)| *other == prefix) {
                 self.problems.at(span, format!("{prefix} has a [[home]] entry already: remove one"));
             }
@@ -128,7 +134,7 @@ impl Checker<'_> {
             let nobody = std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
             entries.push((prefix, endpoint.unwrap_or(nobody)));
         }
-        Homes::new(entries, file.node.allow_special_homes)
+        (Homes::new(entries, file.node.allow_special_homes), names)
     }
 
     fn home_problem(&mut self, text: &Spanned<String>, error: HomeError) {

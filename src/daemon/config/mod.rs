@@ -119,6 +119,8 @@ pub struct Config {
     pub home_prefix: Option<Ipv6Net>,
     /// Where homes answer.
     pub homes: Homes,
+    /// Those of them that are named by a host, `HOST:PORT`; unspecified in `homes` if it had no address just now.
+    pub home_names: BTreeMap<Ipv6Net, String>,
     /// Local entities.
     pub entities: Vec<Entity>,
     /// Roots of trusted homes (`[[trust]]`); our own is among them once our home was opened.

@@ -2,7 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "io::ErrorKind is open")]
 
 use std::fmt::Display;
-use std::net::{Ipv6Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::check::Checker;
 use crate::crypto::secret::Secret;
 use crate::daemon::lookup;
+use crate::names::LookupError;
 
 /// Octets of a name.
 pub const MAX_NAME: usize = 63;
@@ -107,6 +108,23 @@ impl Checker<'_> {
             return None;
         }
         Some(endpoint)
+    }
+
+    /// Where a home answers. That its host name has no address just now is no problem of the file: it is looked up again.
+    pub(super) fn home_endpoint(&mut self, text: &Spanned<String>) -> Option<SocketAddrV4> {
+        if self.is_home_name(text)
+            && let Err(LookupError::NoAddress(_) | LookupError::NoResolver(_) | LookupError::Failed { .. }) =
+                lookup::endpoint(text.get_ref(), None)
+        {
+            return None;
+        }
+        self.endpoint(text)
+    }
+
+    /// Is it the name of a host, with a port?
+    pub(super) fn is_home_name(&self, text: &Spanned<String>) -> bool {
+        let parts = text.get_ref().rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+        matches!(parts, Some((host, Ok(1..))) if !host.is_empty() && host.parse::<Ipv4Addr>().is_err())
     }
 
     pub(super) fn address(&mut self, text: &Spanned<String>, owner: &str) -> Option<Ipv6Addr> {

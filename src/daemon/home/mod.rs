@@ -7,6 +7,7 @@
 //!   root.pem          the root certificate, which others pin
 //! ```
 
+mod moving;
 mod serve;
 
 use std::io;
@@ -86,6 +87,8 @@ pub struct HomeDesk {
     authority: Authority,
     /// Of the certificates that it issues, in seconds.
     lifetime: u64,
+    /// A laboratory or an intranet: it may move to addresses that are not on the Internet.
+    allow_special: bool,
 }
 
 impl HomeDesk {
@@ -124,7 +127,7 @@ impl HomeDesk {
                 error,
             })?;
         }
-        Ok(Self { registry, authority, lifetime: MAX_LEAF_LIFETIME })
+        Ok(Self { registry, authority, lifetime: MAX_LEAF_LIFETIME, allow_special: false })
     }
 
     /// Whether the registry of a home is missing.
@@ -158,12 +161,17 @@ impl HomeDesk {
                 &format!("it is the root of another home than the registry's, {prefix}"),
             ));
         }
-        Ok(Self { registry, authority, lifetime: MAX_LEAF_LIFETIME })
+        Ok(Self { registry, authority, lifetime: MAX_LEAF_LIFETIME, allow_special: false })
     }
 
     /// How long the certificates are valid that it issues from now on.
     pub const fn set_certificate_lifetime(&mut self, lifetime: Duration) {
         self.lifetime = lifetime.as_secs();
+    }
+
+    /// Whether it may move to addresses that are not on the Internet.
+    pub const fn set_allow_special(&mut self, allow: bool) {
+        self.allow_special = allow;
     }
 
     /// The registry.
@@ -179,6 +187,9 @@ impl HomeDesk {
     /// Answers a request of the control socket or the command line.
     pub fn answer(&mut self, who: &str, request: HomeRequest) -> Result<Outcome, ErrorReply> {
         let now = unix();
+        if let Some(answer) = self.answer_about_places(By { now, who }, &request) {
+            return answer;
+        }
         let failed =
             |error: NoRandomness| ErrorReply { stage: "internal".to_owned(), error: error.to_string() };
         let octets = random::<RANDOM_LEN>().map_err(failed)?;

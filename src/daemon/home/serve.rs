@@ -63,7 +63,12 @@ impl Table for SharedHome {
 
 impl node::Authority for SharedHome {
     fn may_bind(&self, sender: Ipv6Addr, prefix: Ipv6Net) -> bool {
-        match self.lock().registry.bindable(sender) {
+        let desk = self.lock();
+        if let Some(place) = desk.moved_away(unix()) {
+            tracing::info!("{sender} is not bound here: this home is at {place} now");
+            return false;
+        }
+        match desk.registry.bindable(sender) {
             Ok(allowed) => allowed.iter().any(|mine| mine.contains(&prefix)),
             Err(error) => {
                 tracing::error!(%error, "the registry cannot be asked: a binding is refused");
@@ -78,6 +83,7 @@ impl node::Authority for SharedHome {
 pub fn complete(config: &mut Config, home: &SharedHome) -> Result<(), HomeError> {
     let mut desk = home.lock();
     desk.set_certificate_lifetime(config.certificate_lifetime);
+    desk.set_allow_special(config.homes.allows_special());
     let info = desk.registry.home()?;
     let key = desk.agent_key()?;
     let certificate = Some(desk.certify_agent(&key.public())?);
@@ -148,6 +154,10 @@ impl HomeDesk {
     /// Answers what came from `source` over the SA that `remote` proved: an address of this home, the lookup id of a code,
     /// or a stranger's key.
     pub fn hear(&mut self, remote: Ipv6Addr, source: Ipv4Addr, document: &[u8]) -> (Tell, Vec<Effect>) {
+        if let Some(place) = self.moved_away(unix()) {
+            let error = format!("this home is at {place} now: ask there");
+            return (Tell::Refused { error }, Vec::new());
+        }
         let answer = match Ask::parse(document) {
             Err(error) => return (Tell::Refused { error: error.to_string() }, Vec::new()),
             Ok(Ask::Request { key, wanted, label }) => {
@@ -248,6 +258,9 @@ impl HomeDesk {
     /// Bindings of an earlier run.
     pub fn restored_bindings(&self) -> Result<Vec<Row>, HomeError> {
         let now = unix();
+        if self.moved_away(now).is_some() {
+            return Ok(Vec::new());
+        }
         let rows = self.registry.bindings()?.into_iter().filter_map(|binding| {
             let remaining = Duration::from_secs(binding.ends.checked_sub(now)?);
             let sender = self.sender_of(binding.prefix)?;

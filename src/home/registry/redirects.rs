@@ -12,11 +12,11 @@ const LOCATORS_MAX: usize = 8;
 /// A signed redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// Grows.
+    /// Grows, also over a restore: it is the time or, within one second, one more than before.
     pub generation: u64,
     /// Seconds since 1970.
     pub at: u64,
-    /// `host-or-ip:port`, the preferred one first.
+    /// `host-or-ip:port`, the preferred one first; none takes back what was said before.
     pub locators: Vec<String>,
     /// What the root signed, with its signature.
     pub document: Vec<u8>,
@@ -44,7 +44,8 @@ impl Registry {
         Ok(found.optional()?)
     }
 
-    /// Keeps a new redirect;
+    /// Keeps a new redirect. The registry of a home that moves is a copy, so two of them may sign: the time in the
+    /// number lets the later one win.
     pub fn redirect_add(
         &mut self,
         by: By<'_>,
@@ -54,13 +55,13 @@ impl Registry {
         let good = |locator: &String| {
             locator.len() <= 260 && !locator.is_empty() && locator.chars().all(|c| c.is_ascii_graphic())
         };
-        if locators.is_empty() || locators.len() > LOCATORS_MAX || !locators.iter().all(good) {
+        if locators.len() > LOCATORS_MAX || !locators.iter().all(good) {
             return Err(Error::Invalid(format!(
-                "a redirect names 1 to {LOCATORS_MAX} places as HOST:PORT, without spaces"
+                "a redirect names at most {LOCATORS_MAX} places as HOST:PORT, without spaces"
             )));
         }
         let before = self.redirect()?.map_or(0, |redirect| redirect.generation);
-        let generation = before + 1;
+        let generation = by.now.max(before + 1);
         let document = sign(generation, locators).map_err(Error::Issue)?;
         let redirect = Redirect { generation, at: by.now, locators: locators.to_vec(), document };
         self.write(|tx| {

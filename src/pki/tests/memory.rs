@@ -47,7 +47,9 @@ fn a_leaf_is_verified_under_the_pinned_root_and_until_it_is_revoked() {
 #[test]
 fn a_home_that_moved_is_followed_by_its_signature_and_number() {
     let mut store = store();
-    let sign = |number, at: &[&str], root| Redirect::sign(home(), number, locators(at), &key(root)).unwrap();
+    let sign = |number, at: &[&str], root| {
+        Redirect::sign(home(), number, NOW + 9, locators(at), &key(root)).unwrap()
+    };
     let second = sign(2, &["203.0.113.9:4500", "home.example.org:4500"], 1);
     assert_eq!(store.redirect(second.clone()), Ok(true));
     assert_eq!(store.redirect(second), Ok(false));
@@ -62,9 +64,28 @@ fn a_home_that_moved_is_followed_by_its_signature_and_number() {
     let mut changed = sign(3, &["203.0.113.1:4500"], 1);
     changed.locators = locators(&["203.0.113.66:4500"]);
     assert_eq!(store.redirect(changed), Err(TrustError::RedirectSignature(home())));
-    assert_eq!(store.locators(home()), locators(&["203.0.113.9:4500", "home.example.org:4500"]));
-    assert!(Redirect::sign(home(), 1, Vec::new(), &key(1)).is_err());
-    assert!(Redirect::sign(home(), 1, locators(&["203.0.113.1:1"; 9]), &key(1)).is_err());
+    let mut changed = sign(3, &["203.0.113.1:4500"], 1);
+    changed.until += 1;
+    assert_eq!(
+        store.redirect(changed),
+        Err(TrustError::RedirectSignature(home())),
+        "nobody else lengthens it"
+    );
+    // Of another home, even one that is trusted and signed by its own root.
+    let other = "2002:c633:6402::/48".parse().unwrap();
+    let foreign = Redirect::sign(other, 9, 0, locators(&["203.0.113.66:4500"]), &key(1)).unwrap();
+    assert!(matches!(store.redirect(foreign), Err(TrustError::NoTrustedHome(_))));
+    let kept = store.redirect_of(home()).unwrap();
+    assert_eq!(kept.in_force(NOW), locators(&["203.0.113.9:4500", "home.example.org:4500"]));
+    assert!(kept.in_force(NOW + 9).is_empty(), "it ends by itself");
+    // The home takes it back with another one, which is not replaced by what was before.
+    let back = sign(4, &[], 1);
+    assert_eq!(store.redirect(back), Ok(true));
+    assert!(store.redirect(sign(3, &["203.0.113.1:4500"], 1)).is_err());
+    assert!(store.redirect_of(home()).unwrap().in_force(NOW).is_empty());
+    assert!(Redirect::sign(home(), 1, 0, locators(&["203.0.113.1:1"; 9]), &key(1)).is_err());
+    assert_eq!(Locator::written("203.0.113.1"), "203.0.113.1:4500".parse());
+    assert_eq!(Locator::written("home.example.org:4501"), "home.example.org:4501".parse());
     for wrong in ["203.0.113.1", "203.0.113.1:0", "host:4500", ":4500", "a b.c:1", "[::1]:4500"] {
         assert!(wrong.parse::<Locator>().is_err(), "{wrong}");
     }
@@ -117,7 +138,7 @@ fn endorsements_travel() {
 #[test]
 fn the_memory_survives_a_restart_and_notices_damage() {
     let mut store = store();
-    store.redirect(Redirect::sign(home(), 1, locators(&["203.0.113.9:4500"]), &key(1)).unwrap()).unwrap();
+    store.redirect(Redirect::sign(home(), 1, 0, locators(&["203.0.113.9:4500"]), &key(1)).unwrap()).unwrap();
     store.remember(NOW, alice(), key(9).public());
     let verified = store.verify(&leaf_of(&authority(1)), &[], NOW, alice()).unwrap();
     store.revoke(NOW, alice(), verified.serial, verified.not_after);

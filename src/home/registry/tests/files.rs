@@ -111,11 +111,14 @@ fn redirects_grow() {
     let to = |place: &str| vec![place.to_owned()];
     registry.redirect_add(by(NOW), &to("203.0.113.1:4500"), &mut sign).unwrap();
     let second = registry.redirect_add(by(NOW), &to("new.example.org:4500"), &mut sign).unwrap();
-    assert_eq!(second.generation, 2);
+    assert_eq!(second.generation, NOW + 1, "two in one second");
     assert_eq!(registry.redirect().unwrap(), Some(second));
-    for wrong in [vec![], to(""), to("a b"), vec!["a:1".to_owned(); 9]] {
+    for wrong in [to(""), to("a b"), vec!["a:1".to_owned(); 9]] {
         assert!(registry.redirect_add(by(NOW), &wrong, &mut sign).is_err());
     }
+    let back = registry.redirect_add(by(NOW + 60), &[], &mut sign).unwrap();
+    assert_eq!((back.generation, back.locators.len()), (NOW + 60, 0));
+    assert_eq!(registry.redirect().unwrap(), Some(back), "taken back");
 }
 
 #[test]
