@@ -292,11 +292,17 @@ async fn properties(names: &str) -> String {
 async fn systemd_resolved_is_told_and_forgets() {
     only_in_namespaces_of_its_own();
     resolv_conf(&["127.0.0.53"]);
-    let alone = start(setup()).await;
-    assert!(alone.advice().is_some(), "nobody runs behind 127.0.0.53 yet");
-    alone.stop().await;
+    let mut early = start(setup()).await;
+    assert!(early.advice().is_some(), "nobody runs behind 127.0.0.53 yet");
+    assert!(early.is_untold() && !early.try_again().await);
 
     let _processes = resolved().await;
+    // It started after us.
+    assert!(early.try_again().await && !early.is_untold());
+    assert_eq!(properties("DNS").await, "a(iay) 1 10 16 32 2 198 51 100 1 0 0 0 0 0 0 0 0 0 1");
+    early.stop().await;
+    // Its tasks end a moment later.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let names = names(0).await;
     assert_eq!(names.advice(), None);
     let link = properties("DNS Domains DefaultRoute DNSSEC LLMNR MulticastDNS").await;

@@ -15,6 +15,10 @@ use crate::names::{self, HomeDomain, Names, Setup, Zone};
 /// How long systemd-resolved has to forget us at the end; it does so anyway when the device goes.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// systemd-resolved that refuses, or does not run yet, is told again: after this long, then after twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
 /// Names at work.
 pub(super) struct Naming {
     homes: watch::Sender<Vec<HomeDomain>>,
@@ -78,11 +82,26 @@ async fn run(mut setup: Setup, mut known: watch::Receiver<Vec<HomeDomain>>) {
         tracing::warn!("{problem}");
     }
     advise(&names);
-    while known.changed().await.is_ok() {
-        let homes = known.borrow_and_update().clone();
-        match names.set_homes(homes).await {
-            Ok(()) => advise(&names),
-            Err(error) => tracing::warn!("{error}"),
+    let mut pause = FIRST_RETRY;
+    loop {
+        tokio::select! {
+            changed = known.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let homes = known.borrow_and_update().clone();
+                match names.set_homes(homes).await {
+                    Ok(()) => advise(&names),
+                    Err(error) => tracing::warn!("{error}"),
+                }
+                pause = FIRST_RETRY;
+            }
+            () = tokio::time::sleep(pause), if names.is_untold() => {
+                pause = (pause * 2).min(LAST_RETRY);
+                if names.try_again().await {
+                    tracing::info!("systemd-resolved knows the names of this machine's homes");
+                }
+            }
         }
     }
     names.stop().await;

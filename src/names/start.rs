@@ -77,7 +77,10 @@ pub enum Error {
 pub struct Names {
     server: Option<Server>,
     stub: Option<Stub>,
+    interface: String,
     link: Option<Link>,
+    /// The link knows the present homes.
+    told: bool,
     resolvers: Resolvers,
     homes: Vec<HomeDomain>,
     problems: Vec<Error>,
@@ -89,7 +92,9 @@ pub async fn start(setup: Setup) -> Names {
     let mut names = Names {
         server: None,
         stub: None,
+        interface: setup.interface,
         link: None,
+        told: false,
         resolvers: setup.resolvers.clone(),
         homes: Vec::new(),
         problems: Vec::new(),
@@ -105,9 +110,7 @@ pub async fn start(setup: Setup) -> Names {
         Ok(stub) => names.stub = Some(stub),
         Err(error) => names.problems.push(error.into()),
     }
-    if let Some(index) = interface_index(&setup.interface) {
-        names.link = Link::open(index).await;
-    }
+    names.open_link().await;
     if let Err(error) = names.set_homes(setup.homes).await {
         names.problems.push(error);
     }
@@ -135,10 +138,34 @@ impl Names {
         }
         let told = self.for_resolved(&homes)?;
         self.homes = homes;
+        self.told = false;
         match (&self.link, told) {
-            (Some(link), Some(names)) => Ok(link.set(&names).await?),
-            (Some(link), None) => Ok(link.revert().await?),
-            (None, _) => Ok(()),
+            (Some(link), Some(names)) => link.set(&names).await?,
+            (Some(link), None) => link.revert().await?,
+            (None, _) => return Ok(()),
+        }
+        self.told = true;
+        Ok(())
+    }
+
+    /// systemd-resolved does not know the homes: it refused, or it does not run.
+    pub fn is_untold(&self) -> bool {
+        !self.told
+    }
+
+    /// Tells systemd-resolved once more: it may have started since, or be ready now. Whether it knows the homes then.
+    pub async fn try_again(&mut self) -> bool {
+        self.open_link().await;
+        let homes = self.homes.clone();
+        if let Err(error) = self.set_homes(homes).await {
+            tracing::debug!(%error, "systemd-resolved still does not take the homes");
+        }
+        self.told
+    }
+
+    async fn open_link(&mut self) {
+        if let Some(index) = interface_index(&self.interface).filter(|_| self.link.is_none()) {
+            self.link = Link::open(index).await;
         }
     }
 
