@@ -40,6 +40,8 @@ impl<K: Ord + Copy, V: Timed> DerefMut for EntryMut<'_, K, V> {
 
 impl<K: Ord + Copy, V: Timed> Drop for EntryMut<'_, K, V> {
     fn drop(&mut self) {
+        #[cfg(test)]
+        LOOKS.with(|looks| looks.set(looks.get() + 1));
         let (value, before) = &mut *self.entry;
         let after = value.deadline();
         if after != *before {
@@ -50,6 +52,12 @@ impl<K: Ord + Copy, V: Timed> Drop for EntryMut<'_, K, V> {
             *before = after;
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often an entry was looked at.
+    pub(super) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 impl<K: Ord + Copy, V: Timed> Indexed<K, V> {
@@ -124,15 +132,10 @@ mod tests {
 
     use super::*;
 
-    thread_local! {
-        static LOOKS: Cell<usize> = const { Cell::new(0) };
-    }
-
     struct Thing(Option<Instant>);
 
     impl Timed for Thing {
         fn deadline(&self) -> Option<Instant> {
-            LOOKS.with(|looks| looks.set(looks.get() + 1));
             self.0
         }
     }

@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use crate::dataplane::event::{Event as DataEvent, UdpPath};
+use crate::dataplane::event::{Event as DataEvent, Relay, UdpPath};
 use crate::dataplane::tables;
 use crate::node::{Config, Event, Node};
 use crate::sim::observer::packet;
@@ -174,4 +174,41 @@ fn connect_is_impatient_but_starts_one_attempt() {
     assert_eq!(transmits(&mut node), 1);
     assert!(node.connect(now, "2001:db8::1".parse().unwrap(), &ROUTE).is_err());
     assert!(node.rekey(now, entity(1), "child").is_err(), "there is nothing to rekey");
+}
+
+/// A node that talked with that many others a while ago.
+fn acquainted(peers: u16) -> (Node, Instant) {
+    let (mut node, now) = node(None, false);
+    let home = SocketAddrV4::new(address(1, 0), PORT);
+    for number in 0..peers {
+        let key = (entity(0), Ipv6Addr::new(0x2002, 0xc633, 0x6401, 1, 0, number, 0, 1));
+        let relay = Some(Relay { local: key.0, remote: key.1 });
+        let relayed = UdpPath { relay, ..UdpPath::direct(SocketAddrV4::new(address(0, 0), PORT), home) };
+        node.pairs.or_insert_with(key, || super::pair::Pair::new(now)).keep_up = number == 0;
+        node.begin_paths(now, key, relayed, true);
+    }
+    (node, now)
+}
+
+#[test]
+fn ten_thousand_idle_peers_are_not_looked_at() {
+    let (mut node, mut now) = acquainted(10_000);
+    let start = now;
+    // Until all of them rest: nobody talked for two minutes.
+    while let Some((at, _)) = node.poll_timeout().filter(|(at, _)| *at < start + Duration::from_secs(150)) {
+        now = now.max(at);
+        node.handle_timeout(now, &ROUTE);
+        while node.poll_event().is_some() {}
+    }
+    let looks = || super::indexed::LOOKS.with(std::cell::Cell::get);
+    let before = looks();
+    // An hour, in which somebody else keeps the node busy: the loop turns ten times a second.
+    for _ in 0..36_000 {
+        now += Duration::from_millis(100);
+        node.handle_timeout(now, &ROUTE);
+        let _ = node.poll_timeout();
+        while node.poll_event().is_some() {}
+    }
+    // What is left is the one that is kept up, tried once a minute.
+    assert!(looks() - before < 500, "{} looks at idle peers", looks() - before);
 }

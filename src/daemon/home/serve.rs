@@ -279,7 +279,7 @@ impl HomeDesk {
         Some(prefix.addr())
     }
 
-    /// Keeps what changed.
+    /// Keeps what changed, in one transaction.
     pub fn keep_bindings(&mut self, changes: &[Change]) -> Result<(), HomeError> {
         let now = unix();
         let mut gone = Vec::new();
@@ -295,8 +295,7 @@ impl HomeDesk {
                 }),
             }
         }
-        self.registry.bindings_save(&kept)?;
-        Ok(self.registry.bindings_forget(&gone)?)
+        Ok(self.registry.bindings_change(&kept, &gone)?)
     }
 
     /// Certificates of an address that others may still believe, for keys that it has no more.

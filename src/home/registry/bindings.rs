@@ -8,16 +8,16 @@ use crate::home::entity::Binding;
 use crate::home::error::Error;
 
 impl Registry {
-    /// Saves bindings over those of the same prefixes: one transaction for all of them. A deregistered one is saved
-    /// with an end in the past, so that its sequence number stays.
-    pub fn bindings_save(&mut self, bindings: &[Binding]) -> Result<(), Error> {
+    /// Saves bindings over those of the same prefixes, and forgets others with their sequence numbers: one transaction for
+    /// all of them. A deregistered one is saved with an end in the past, so that its sequence number stays.
+    pub fn bindings_change(&mut self, kept: &[Binding], gone: &[Ipv6Net]) -> Result<(), Error> {
         self.write(|tx| {
             let mut put = tx.prepare(
                 "INSERT INTO binding (prefix, length, address, port, sequence, ends) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT DO UPDATE SET address = excluded.address, port = excluded.port,
                      sequence = excluded.sequence, ends = excluded.ends",
             )?;
-            for binding in bindings {
+            for binding in kept {
                 let prefix = binding.prefix.trunc();
                 put.execute(params![
                     prefix.network().octets(),
@@ -28,15 +28,8 @@ impl Registry {
                     binding.ends
                 ])?;
             }
-            Ok(())
-        })
-    }
-
-    /// Forgets bindings with their sequence numbers.
-    pub fn bindings_forget(&mut self, prefixes: &[Ipv6Net]) -> Result<(), Error> {
-        self.write(|tx| {
             let mut forget = tx.prepare("DELETE FROM binding WHERE prefix = ?1 AND length = ?2")?;
-            for prefix in prefixes {
+            for prefix in gone {
                 forget.execute(params![prefix.trunc().network().octets(), prefix.prefix_len()])?;
             }
             Ok(())

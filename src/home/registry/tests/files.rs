@@ -76,9 +76,9 @@ fn a_hundred_thousand_bindings_come_back() {
         ends: NOW + u64::from(number),
     };
     let bindings: Vec<Binding> = (0..100_000).map(|number| make(number, 1)).collect();
-    registry.bindings_save(&bindings).unwrap();
-    registry.bindings_save(&[make(7, 65_535), make(9, 2)]).unwrap();
-    registry.bindings_forget(&[bindings[8].prefix]).unwrap();
+    registry.bindings_change(&bindings, &[]).unwrap();
+    registry.bindings_change(&[make(7, 65_535), make(9, 2)], &[bindings[8].prefix]).unwrap();
+
     drop(registry);
     let loaded = place.open().bindings().unwrap();
     let mut wanted = bindings;
@@ -95,10 +95,10 @@ fn a_move_forgets_the_binding_of_whoever_had_it() {
     let alice = registry.find("alice").unwrap();
     let bind =
         |prefix| Binding { prefix, care_of: "192.0.2.1:4500".parse().unwrap(), sequence: 1, ends: NOW };
-    registry.bindings_save(&[bind(alice.prefix())]).unwrap();
+    registry.bindings_change(&[bind(alice.prefix())], &[]).unwrap();
     registry.take(by(NOW), "phone.alice").unwrap();
     assert!(registry.bindings().unwrap().is_empty());
-    registry.bindings_save(&[bind(alice.prefix())]).unwrap();
+    registry.bindings_change(&[bind(alice.prefix())], &[]).unwrap();
     registry.device_revoke(by(NOW), "phone.alice").unwrap();
     assert!(registry.bindings().unwrap().is_empty());
 }
