@@ -168,7 +168,8 @@ impl People {
 }
 
 fn home_config(plan: &Plan, home: usize) -> HomeConfig {
-    HomeConfig { prefix: plan.prefix(home), agent: plan.agent(home), endpoint: plan.endpoint(home) }
+    let endpoint = plan.endpoint(home);
+    HomeConfig { prefix: plan.prefix(home), agent: plan.agent(home), endpoint, places: vec![endpoint] }
 }
 
 fn spd(plan: &Plan, machine: &Machine) -> Spd {

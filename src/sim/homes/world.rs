@@ -308,6 +308,7 @@ impl World {
                 | Event::Registered { .. }
                 | Event::Observed { .. }
                 | Event::RegistrationLost { .. }
+                | Event::HomeMoved { .. }
                 | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
             }
         }
