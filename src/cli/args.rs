@@ -222,6 +222,15 @@ pub(super) enum KeyVerb {
         #[arg(long, value_name = "NAME")]
         entity: Option<String>,
     },
+    /// Replace the key of an entity by a new one, which its home certifies and the old one vouches for
+    #[command(
+        after_help = "Example: sudo domicile key rotate --entity laptop\n\nThe new key waits in KEYFILE.next until the home has certified it, over the security association that the old one proved, now or when the daemon runs again. Then it is in use, and the old key goes to KEYFILE.old: it vouches for the new one with those who remember it, also with pin = \"strict\". Leave that file where it is, unless the old key was stolen: then revoke the device and join again. Machines that list the old key in a [[peer]] entry have to list the new one."
+    )]
+    Rotate {
+        /// Which entity, if there are several
+        #[arg(long, value_name = "NAME")]
+        entity: Option<String>,
+    },
     /// Write a new private key to a file that must not exist, and print its public key
     #[command(after_help = "Example: sudo domicile key generate /etc/domicile/second.key")]
     Generate {

@@ -117,6 +117,7 @@ async fn serve(config: Config, options: Options) -> Result<(), Error> {
         what: "reading what is remembered",
         error,
     })?;
+    config.settle_keys()?;
     config.set_hosted(state.state.hosted.entities(&config));
     let (socket, calls) = control::open(&config.control_socket)?;
     let changes = netlink::watch()?;
@@ -361,6 +362,12 @@ impl Daemon {
     }
 
     fn take_up_hosted(&mut self, now: Instant) {
+        if self.membership.take_rotated() {
+            match self.desk.reload(now, &mut self.node) {
+                Ok(_) => tracing::info!("a new key is in use"),
+                Err(reply) => tracing::error!("a new key is in its file, but not in use: {}", reply.error),
+            }
+        }
         if let Some(hosted) = self.membership.take_hosted(now) {
             self.desk.set_hosted(now, &mut self.node, hosted);
             self.save_state();

@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Entity};
+use crate::crypto::identity::{PrivateKey, PublicKey};
 use crate::home::talk::{Der, HostedAddress};
 use crate::pki::leaf;
 
@@ -60,27 +61,37 @@ impl Hosted {
         }
     }
 
-    /// Those with a certificate for the key of the entity that they are on: this machine answers for them.
+    /// Those with a certificate for a key of the entity that they are on: this machine answers for them.
     pub(super) fn entities(&self, config: &Config) -> Vec<Entity> {
         self.with_hosts(config)
-            .filter(|(host, _, hosted)| hosted.is_certified(host))
-            .map(|(host, address, hosted)| Entity {
-                name: hosted.name.clone(),
-                address,
-                key: host.key.clone(),
-                certificate: hosted.certificate.as_ref().map(|der| der.0.clone()),
-                certificate_file: None,
-                // What is on an entity belongs to its user.
-                uid: host.uid,
-                host: Some(host.address),
+            .filter_map(|(host, address, hosted)| {
+                // Until the home has certified it for the entity's new key, the old one goes on.
+                let certified = hosted.certified_key()?;
+                let mut keys: Vec<&PrivateKey> = host.previous.iter().chain([&host.key]).collect();
+                let which = keys.iter().rposition(|key| key.public() == certified)?;
+                keys.truncate(which + 1);
+                let key = keys.pop()?.clone();
+                Some(Entity {
+                    name: hosted.name.clone(),
+                    address,
+                    key,
+                    key_file: None,
+                    previous: keys.into_iter().cloned().collect(),
+                    next: None,
+                    certificate: hosted.certificate.as_ref().map(|der| der.0.clone()),
+                    certificate_file: None,
+                    // What is on an entity belongs to its user.
+                    uid: host.uid,
+                    host: Some(host.address),
+                })
             })
             .collect()
     }
 
-    /// Those without.
+    /// Those without one for its present key.
     pub(super) fn wanted(&self, config: &Config) -> Vec<Ipv6Addr> {
         self.with_hosts(config)
-            .filter(|(host, _, hosted)| !hosted.is_certified(host))
+            .filter(|(host, _, hosted)| hosted.certified_key() != Some(host.key.public()))
             .map(|(_, address, _)| address)
             .collect()
     }
@@ -99,9 +110,8 @@ impl Hosted {
 }
 
 impl Address {
-    fn is_certified(&self, host: &Entity) -> bool {
-        let leaf = self.certificate.as_ref().and_then(|der| leaf::read(&der.0).ok());
-        leaf.is_some_and(|leaf| leaf.key == host.key.public())
+    fn certified_key(&self) -> Option<PublicKey> {
+        Some(leaf::read(&self.certificate.as_ref()?.0).ok()?.key)
     }
 }
 

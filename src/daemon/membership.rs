@@ -1,14 +1,15 @@
 //! Belonging to a home: certificates that are renewed over the existing SA, documents from and to homes, revocations.
 
 mod hosting;
+mod rotation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::Config;
 use super::config::edit::write_private;
+use super::config::{Config, Entity};
 use super::home::SharedHome;
 use super::hosted::Hosted;
 use super::revocations::Revocations;
@@ -49,6 +50,10 @@ pub(super) struct Membership {
     changed: BTreeSet<Ipv6Addr>,
     /// When they are.
     tell: Option<Instant>,
+    /// New keys whose certificate was asked for, and when.
+    next_asked: BTreeMap<[u8; 32], Instant>,
+    /// A new key is in its file: the configuration is to be read again.
+    rotated: bool,
 }
 
 impl Membership {
@@ -73,6 +78,8 @@ impl Membership {
             asked: BTreeMap::new(),
             changed: BTreeSet::new(),
             tell: None,
+            next_asked: BTreeMap::new(),
+            rotated: false,
         }
     }
 
@@ -107,6 +114,7 @@ impl Membership {
             self.renew(now, node, config, own.leaf.address);
         }
         self.certify_hosted(now, node, config);
+        self.certify_next(now, node, config);
     }
 
     /// Tells of certificates that should have been renewed long ago: once when half of the time for it is over, once at
@@ -141,18 +149,31 @@ impl Membership {
     /// False when that cannot be asked now.
     fn renew(&mut self, now: Instant, node: &mut Node, config: &Config, address: Ipv6Addr) -> bool {
         let Some(key) = self.key_of(config, address) else { return true };
+        self.certify(now, node, config, address, &key)
+    }
+
+    /// The same for a certain key.
+    fn certify(
+        &mut self,
+        now: Instant,
+        node: &mut Node,
+        config: &Config,
+        address: Ipv6Addr,
+        key: &PublicKey,
+    ) -> bool {
         if let (Some(home), Some(prefix)) = (&self.home, config.home_prefix)
             && prefix.contains(&address)
         {
             let agent = agent_of(prefix);
             let mut desk = home.lock();
             let leaf = if address == agent {
-                desk.certify_agent(&key)
+                desk.certify_agent(key)
             } else {
-                desk.certify(self.hosted.host_of(address).unwrap_or(address), address, &key)
+                desk.certify(self.hosted.host_of(address).unwrap_or(address), address, key)
             };
             drop(desk);
             match leaf {
+                Ok(leaf) if self.rotates(config, address, &leaf) => self.rotate(config, address, &leaf),
                 Ok(leaf) => self.take_up(now, config, address, leaf),
                 Err(error) => tracing::warn!("the certificate of {address} cannot be renewed: {error}"),
             }
@@ -187,7 +208,8 @@ impl Membership {
             }
         }
         let text = pem::encode(&leaf);
-        if let Err(error) = self.trust.set_own(leaf, Vec::new()) {
+        let endorsements = entity.map(Entity::endorsements).unwrap_or_default();
+        if let Err(error) = self.trust.set_own(leaf, endorsements) {
             tracing::warn!("the new certificate of {address} is not good: {error}");
             return;
         }
@@ -243,7 +265,9 @@ impl Membership {
         };
         match Tell::parse(document) {
             Ok(Tell::Renewed { subject, certificate }) => {
-                if let Some(leaf) = self.renewed(config, root, unix, subject, certificate.0) {
+                if self.rotates(config, subject, &certificate.0) {
+                    self.rotate_for(config, root, unix, subject, &certificate.0);
+                } else if let Some(leaf) = self.renewed(config, root, unix, subject, certificate.0) {
                     self.take_up(now, config, subject, leaf);
                     self.certify_hosted(now, node, config);
                 }

@@ -315,6 +315,9 @@ impl Desk {
         let fixed = |config: &Config| {
             (config.port, config.ike_port, config.control_socket.clone(), config.home_directory.clone())
         };
+        if let Err(error) = new.settle_keys() {
+            tracing::warn!("the files of a new key cannot be put in order: {error}");
+        }
         let hosted = self.state.state.hosted.entities(&new);
         new.set_hosted(hosted);
         if fixed(&new) != fixed(&self.config) || machine::fixed(&new) != machine::fixed(&self.config) {
@@ -353,6 +356,13 @@ impl Desk {
             .collect();
         for address in doomed {
             node.disconnect(now, address);
+        }
+        // Whoever talks to an entity with a new key gets to know it now, while the old one is remembered.
+        for entity in &new.entities {
+            let before = self.config.entities.iter().find(|before| before.address == entity.address);
+            if before.is_some_and(|before| before.key.public() != entity.key.public()) {
+                node.reauthenticate(now, entity.address);
+            }
         }
         self.config = new;
         self.reloaded = true;

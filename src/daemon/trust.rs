@@ -75,7 +75,7 @@ pub fn apply(new: &Config, trust: &Trust) -> Result<Vec<Ipv6Net>, TrustError> {
         if fresher {
             continue;
         }
-        let own = trust.set_own(certificate, Vec::new())?;
+        let own = trust.set_own(certificate, entity.endorsements())?;
         if own.leaf.not_after <= now {
             tracing::warn!("the certificate of {} has ended: join its home again", entity.name);
         } else if own.renew_at <= now {

@@ -267,6 +267,14 @@ impl Node {
         started.map(|()| None)
     }
 
+    /// Authenticates every IKE SA of one of our entities anew, make-before-break: it has another key.
+    pub fn reauthenticate(&mut self, now: Instant, local: Ipv6Addr) {
+        for ike in self.ikes_of(local) {
+            self.ike.reauthenticate(now, ike);
+        }
+        self.drain(now);
+    }
+
     /// Closes every SA with this peer.
     pub fn disconnect(&mut self, now: Instant, remote: Ipv6Addr) {
         for ike in self.ikes_with(remote) {

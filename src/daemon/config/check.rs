@@ -168,18 +168,25 @@ impl Checker<'_> {
             }
             key.ok()
         });
-        if let Some(key) = &key {
-            self.own_keys.insert(*key.public().as_bytes(), owner.to_owned());
-        }
-        let public = key.as_ref().map(PrivateKey::public);
-        let certificate = self.certificate(entity.certificate.as_ref(), address, public);
         let certificate_file =
             entity.certificate.as_ref().map(|file| super::beside(self.path, file.get_ref()));
+        let keys = key_file.zip(key).map(|(file, key)| self.keys(file, key, certificate_file.as_deref()));
+        let key = keys.as_ref().map(|keys| &keys.key);
+        if let Some(key) = key {
+            self.own_keys.insert(*key.public().as_bytes(), owner.to_owned());
+        }
+        let public = key.map(PrivateKey::public);
+        let certificate = self.certificate(entity.certificate.as_ref(), address, public);
+        let key_file = key_file.map(|file| super::beside(self.path, file.get_ref()));
         let uid = self.owner(entity, owner);
+        let keys = keys?;
         Some(Entity {
             name: owner.to_owned(),
             address: address?,
-            key: key?,
+            key: keys.key,
+            key_file,
+            previous: keys.previous,
+            next: keys.next,
             certificate,
             certificate_file,
             uid,

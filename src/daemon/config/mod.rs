@@ -9,6 +9,7 @@ mod lifetimes;
 mod owner;
 mod problem;
 mod read;
+mod rotation;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -24,6 +25,7 @@ use ipnet::Ipv6Net;
 
 pub use check::MAX_SOCKET_PATH;
 pub use problem::{Problem, Problems};
+pub use rotation::{next_file, old_file};
 pub use trust::same_fingerprint;
 pub use values::{MAX_NAME, address_problem, name_problem};
 
@@ -58,6 +60,12 @@ pub struct Entity {
     pub address: Ipv6Addr,
     /// Its key.
     pub key: PrivateKey,
+    /// Where that is kept.
+    pub key_file: Option<PathBuf>,
+    /// Its last keys, the oldest first: they vouch for this one.
+    pub previous: Vec<PrivateKey>,
+    /// A new key, which the home has not certified yet.
+    pub next: Option<PrivateKey>,
     /// The certificate of that key that its home issued, in DER.
     pub certificate: Option<Vec<u8>>,
     /// Where that is kept.

@@ -99,6 +99,9 @@ pub fn complete(config: &mut Config, home: &SharedHome) -> Result<(), HomeError>
         name: AGENT_NAME.to_owned(),
         address: info.infrastructure,
         key,
+        key_file: None,
+        previous: Vec::new(),
+        next: None,
         certificate,
         certificate_file: None,
         // Where users are held apart, nobody but the daemon answers for the home.
