@@ -5,13 +5,14 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha1::{Digest, Sha1};
 use webpki::{EndEntityCert, KeyUsage as Purpose, anchor_from_trusted_cert};
 use x509_cert::Certificate;
 use x509_cert::certificate::TbsCertificate;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::db::rfc4519::ORGANIZATIONAL_UNIT_NAME;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
-use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, KeyUsage, SubjectAltName};
 
 use super::names::{is_host_name, is_within};
 use super::root::{extension, public_key, unix};
@@ -146,12 +147,31 @@ fn validate_path(leaf: &[u8], others: &[&[u8]], root: &Root, now: UnixSeconds) -
     let others: Vec<CertificateDer<'_>> = others.iter().map(|der| CertificateDer::from(*der)).collect();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
     let purpose = Purpose::required_if_present(IPSEC_IKE);
-    let path =
-        leaf.verify_for_usage(&[&Ed25519], &anchors, &others, time, purpose, None, None).map_err(blame)?;
+    let path = leaf
+        .verify_for_usage(&[&Ed25519], &anchors, &others, time, purpose, None, None)
+        .map_err(blame)
+        .map_err(|error| named_issuer(error, &leaf_der, root))?;
     if path.intermediate_certificates().next().is_some() {
         return Err(TrustError::Intermediate);
     }
     Ok(())
+}
+
+/// Another home with the same name has signed, which the certificate itself says.
+fn named_issuer(error: TrustError, leaf: &[u8], root: &Root) -> TrustError {
+    if error != TrustError::BadSignature {
+        return error;
+    }
+    let said = Certificate::from_der(leaf)
+        .ok()
+        .and_then(|leaf| extension::<AuthorityKeyIdentifier>(leaf.tbs_certificate()).ok()?)
+        .and_then(|authority| authority.key_identifier);
+    // RFC 5280 §4.2.1.2, method 1: what our homes put there.
+    let pinned = Sha1::digest(root.key().as_bytes());
+    if said.is_some_and(|said| said.as_bytes() != pinned.as_slice()) {
+        return TrustError::UnknownIssuer(root.prefix());
+    }
+    error
 }
 
 /// The library's verdict in our words.
