@@ -190,9 +190,9 @@ impl Membership {
         node.tell(now, ike, Ask::Renew { subject: address, key: key.to_string() }.to_bytes())
     }
 
-    /// The key that proves an address of ours.
+    /// The key that is to prove an address of ours: what is on an entity follows that one's key.
     fn key_of(&self, config: &Config, address: Ipv6Addr) -> Option<PublicKey> {
-        let own = config.entities.iter().find(|entity| entity.address == address);
+        let own = config.own_entity(address);
         let entity = own.or_else(|| config.own_entity(self.hosted.host_of(address)?));
         Some(entity?.key.public())
     }
