@@ -224,7 +224,7 @@ def session():
     documents = [json.loads(packet.one("domicile.ike.document")) for packet in packets(home, keys, "domicile.ike.document")]
     joins = [document["join"]["label"] for document in documents if "join" in document]
     joined = {document["joined"]["address"] for document in documents if "joined" in document}
-    revoked = {document["revoked"]["address"] for document in documents if "revoked" in document}
+    revoked = {entry["address"] for document in documents if "revoked" in document for entry in document["revoked"]["list"]}
     check(joins == ["laptop", "phone", "server"], f"documents: join of {joins}")
     check(joined == set(entity.values()), f"documents: joined as {joined}")
     check(revoked == {entity["phone"]}, f"documents: revoked {revoked}")
