@@ -6,6 +6,8 @@ use std::net::Ipv6Addr;
 use domicile::crypto::secret::Secret;
 use domicile::crypto::suite::EspSuite;
 use domicile::esp::{Limits, OutboundSa, SaParams};
+use domicile::wire::mobility::{self, BindingAcknowledgement, BindingUpdate, Lifetime, NatDetection, Status};
+use domicile::wire::{path, relay};
 
 const DOCUMENT: &str = include_str!("../docs/protocol.md");
 /// IPv4 and UDP headers.
@@ -80,4 +82,56 @@ fn the_private_notifies_have_the_numbers_that_are_told() {
         let told = format!("`{name}` ({number})");
         assert!(DOCUMENT.contains(&told), "{told}");
     }
+}
+
+/// The octets of an example, without spaces; those of a checksum are `CCCC`.
+fn example(message: &str) -> String {
+    let rows = table("| message | octets |");
+    let row = rows.iter().find(|row| row[0].starts_with(message)).unwrap();
+    row[1].chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[test]
+fn examples_of_the_relayed_path_and_of_path_control_are_what_is_written() {
+    let ends = ["2002:c000:20a:101::1", "2002:c000:20a:102::1"].map(|end| end.parse().unwrap());
+    let mut header = [0; 40];
+    relay::write_esp_header(&mut header, ends[0], ends[1], 48);
+    assert_eq!(example("relayed:"), hex(&header));
+
+    let (address, token) = ("198.51.100.7:4500".parse().unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let candidate = path::Candidate { kind: path::CandidateKind::Observed, address };
+    let list = [candidate].into_iter().collect();
+    let written = |in_use, body| hex(&path::Message { moves: 2, in_use, body }.to_bytes());
+    let body = path::Body::Candidates { generation: 3, acknowledged: 4, answer: true, list };
+    assert_eq!(example("Candidates:"), written(true, body));
+    assert_eq!(example("Challenge:"), written(false, path::Body::Challenge { token, size: 24 }));
+    assert_eq!(example("Response:"), written(true, path::Body::Response { token, observed: Some(address) }));
+}
+
+#[test]
+fn examples_of_bindings_are_what_is_written() {
+    let ends = ["2002:c000:20a:101::1", "2002:c000:20a::1"].map(|end| end.parse().unwrap());
+    let written = |message| {
+        let packet = hex(&mobility::build(ends[0], ends[1], &message)[40..]);
+        format!("{}CCCC{}", &packet[..8], &packet[12..])
+    };
+    let (cookie, lifetime) = ([1, 2, 3, 4, 5, 6, 7, 8], Lifetime::from_secs(1800));
+    let mut update = BindingUpdate::new(7, lifetime);
+    update.flags.mobile_router = true;
+    update.care_of = Some("10.0.0.2".parse().unwrap());
+    update.prefixes.push("2002:c000:20a:101::/64".parse().unwrap()).unwrap();
+    assert_eq!(example("Binding Update 7:"), written(mobility::Message::Update(update)));
+
+    let mut acknowledgement = BindingAcknowledgement::new(Status::ACCEPTED, 7, lifetime);
+    acknowledgement.nat = Some(NatDetection { force_udp: true, refresh: 20 });
+    acknowledgement.observed = Some("198.51.100.7:4500".parse().unwrap());
+    acknowledgement.challenge = Some(cookie);
+    let message = mobility::Message::Acknowledgement(acknowledgement);
+    assert_eq!(example("Binding Acknowledgement 7:"), written(message));
+    let message = mobility::Message::Response { cookie, observed: None };
+    assert_eq!(example("a node's response"), written(message));
 }
