@@ -1,39 +1,34 @@
 //! The event loop: one thread, which owns the node and drives it.
 #![expect(clippy::disallowed_methods, reason = "this is where the clock comes in")]
 
+mod act;
 mod homes;
+mod start;
+mod told;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::config::Config;
-use super::control::{self, Call};
+use super::control::Call;
 use super::error::Error;
-use super::home::{self, HomeDesk, SharedHome};
 use super::keylog::KeyLog;
 use super::machine::Edge;
 use super::membership::Membership;
-use super::naming::{self, Naming};
+use super::naming::Naming;
 use super::places::{self, Places};
 use super::requests::Desk;
-use super::state::StateFile;
 use super::suspend::{Clocks, SleepWatch};
-use super::system::{random, unix};
+use super::system::unix;
 use super::trust;
-use crate::addr::plan::agent_of;
-use crate::api::Done;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::relay;
-use crate::dataplane::tables;
-use crate::home::verbs::Effect;
-use crate::io::netlink::{self, View};
+use crate::io::netlink::View;
 use crate::io::route::source_for;
-use crate::node::{Event, Node};
-use homes::roles;
+use crate::node::Node;
 
 /// Events handled before timers, requests and signals get their turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -55,7 +50,7 @@ pub struct Options {
 /// Why it did not start, or ended by itself.
 pub fn run(config: Config, options: Options) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config, options))
+    runtime.block_on(start::serve(config, options))
 }
 
 struct Signals {
@@ -98,112 +93,6 @@ struct Daemon {
     places: Places,
     /// Whom relayed packets may come from, and where they go.
     relay: relay::Publisher,
-}
-
-async fn serve(config: Config, options: Options) -> Result<(), Error> {
-    let signals = Signals {
-        interrupt: signal(SignalKind::interrupt())?,
-        terminate: signal(SignalKind::terminate())?,
-        hangup: signal(SignalKind::hangup())?,
-    };
-    let keylog = options.keylog.as_deref().map(open_keylog).transpose()?;
-    let home = config.home_directory.as_deref().map(HomeDesk::open).transpose()?.map(SharedHome::new);
-    let mut config = config;
-    if let Some(home) = &home {
-        home::complete(&mut config, home)?;
-    }
-    let state = StateFile::open(&config.path).map_err(|error| Error::Path {
-        path: config.path.with_extension("state.json"),
-        what: "reading what is remembered",
-        error,
-    })?;
-    config.settle_keys()?;
-    config.set_hosted(state.state.hosted.entities(&config));
-    let (socket, calls) = control::open(&config.control_socket)?;
-    let changes = netlink::watch()?;
-    let (publisher, reader) = tables::new();
-    let (mut relay, relay_reader) = relay::new();
-    relay.set_roles(roles(&config, &[]));
-    let forward = relay::Relay::new(relay_reader, config.relay_limits, *random()?);
-    let (edge, events) = Edge::open(&config, &reader, forward).await?;
-    let now = Instant::now();
-    let trust = trust::remembered(state.state.trust.clone());
-    trust::apply(&config, &trust)?;
-    let told = config.to_node(keylog.is_some(), &trust, home.as_ref(), &state.state.sequences);
-    let mut node = Node::new(told, publisher, *random()?, now);
-    if let Some(home) = &home {
-        let rows = home.lock().restored_bindings()?;
-        tracing::info!(bindings = rows.len(), "this machine is a home");
-        relay.bind_all(node.serve_home(now, Arc::new(home.clone()), *random()?, rows));
-    }
-    let hosted = state.state.hosted.clone();
-    let membership = Membership::new(home.clone(), Arc::clone(&trust), hosted, now, unix());
-    let places = Places::new(Arc::clone(&trust));
-    let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
-    desk.owners = edge.owners.clone();
-    for entity in &desk.config.entities {
-        let whose = entity.uid.map_or_else(String::new, |uid| format!(", for uid {uid} alone"));
-        tracing::info!("{} is {} on {}{whose}", entity.name, entity.address, desk.config.interface);
-    }
-    tracing::info!(peers = desk.config.peers.len(), port = desk.config.port, "up");
-    ready();
-    let sleep = SleepWatch::new(Clocks::now());
-    let moved = None;
-    let naming = naming::start(&desk.config, desk.home.as_ref(), *random()?);
-    let mut daemon = Daemon {
-        node,
-        edge,
-        desk,
-        keylog,
-        events,
-        calls,
-        changes,
-        moved,
-        view: None,
-        sleep,
-        due: None,
-        signals,
-        naming,
-        membership,
-        places,
-        relay,
-    };
-    daemon.follow_homes();
-    daemon.moved().await;
-    let ended = daemon.turn().await;
-    let Daemon { edge, desk, naming, .. } = daemon;
-    naming.stop().await;
-    let closed = edge.close().await;
-    drop(socket);
-    let done = serde_json::to_value(Done { message: "down".to_owned() }).unwrap_or_default();
-    for reply in desk.down {
-        let _ = reply.send(Ok(done.clone()));
-    }
-    // The answers leave through tasks of this runtime: let them.
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    tracing::info!("down");
-    ended.and(closed)
-}
-
-fn open_keylog(path: &std::path::Path) -> Result<KeyLog, Error> {
-    let log = KeyLog::open(path).map_err(|error| Error::Path {
-        path: path.to_owned(),
-        what: "opening the key log",
-        error,
-    })?;
-    tracing::warn!(
-        "writing keys to {}: whoever reads that file can read everything said from now on",
-        path.display()
-    );
-    Ok(log)
-}
-
-/// Tells systemd that we are up (sd_notify(3)); without systemd there is no socket.
-fn ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    if let Ok(socket) = std::os::unix::net::UnixDatagram::unbound() {
-        let _ = socket.send_to(b"READY=1", path);
-    }
 }
 
 impl Daemon {
@@ -347,111 +236,6 @@ impl Daemon {
         }
     }
 
-    /// What must not wait for anything else.
-    fn act(&mut self, event: &Event) {
-        if let Event::SequenceReserved { home_address, sequence } = event {
-            self.desk.state.state.sequences.insert(*home_address, *sequence);
-            self.save_state();
-        }
-        if let Event::Route { prefix, care_of } = event {
-            match care_of {
-                Some(care_of) => self.relay.bind(*prefix, *care_of),
-                None => self.relay.unbind(*prefix),
-            }
-        }
-    }
-
-    fn take_up_hosted(&mut self, now: Instant) {
-        if self.membership.take_rotated() {
-            match self.desk.reload(now, &mut self.node) {
-                Ok(_) => tracing::info!("a new key is in use"),
-                Err(reply) => tracing::error!("a new key is in its file, but not in use: {}", reply.error),
-            }
-        }
-        if let Some(hosted) = self.membership.take_hosted(now) {
-            self.desk.set_hosted(now, &mut self.node, hosted);
-            self.save_state();
-        }
-    }
-
-    fn save_state(&self) {
-        if let Err(error) = self.desk.state.save() {
-            tracing::error!("what is to be remembered cannot be written: {error}");
-        }
-    }
-
-    /// A document is answered at once.
-    fn hear(&mut self, event: &Event) {
-        if let Event::PeerUp { local, remote } = event {
-            let config = &self.desk.config;
-            let is_home = config
-                .roots
-                .iter()
-                .any(|root| agent_of(root.prefix()) == *remote && root.prefix().contains(local));
-            if is_home && config.own_entity(*local).is_some() {
-                self.membership.list(Instant::now(), &mut self.node, config, *local);
-                self.send();
-            }
-            let (now, pair) = (Instant::now(), (*local, *remote));
-            self.membership.greet(now, unix(), &mut self.node, &self.desk.config, pair);
-            self.send();
-        }
-        let Event::Document { ike, local, remote, document } = event else { return };
-        if self.desk.errands.hear(*local, *remote, document) {
-            return;
-        }
-        let from = (*ike, *local, *remote);
-        let (now, config) = (Instant::now(), &self.desk.config);
-        let effects = self.membership.hear(now, unix(), &mut self.node, config, from, document);
-        self.desk.effects.extend(effects);
-        self.send();
-    }
-
-    /// What changes in the registry mean for whoever is connected.
-    fn apply_effects(&mut self) {
-        let now = Instant::now();
-        for effect in std::mem::take(&mut self.desk.effects) {
-            match effect {
-                Effect::Cut(address) => {
-                    self.node.cut_off(now, address);
-                    self.membership.spread_revocation(
-                        now,
-                        unix(),
-                        &mut self.node,
-                        &self.desk.config,
-                        address,
-                    );
-                }
-                Effect::Unbind(prefix) => self.node.unbind(now, prefix),
-                Effect::Hosted(host) => self.membership.hosted_changed(now, [host]),
-                Effect::Restored => {
-                    let everybody = self.node.remotes_of(self.desk.config.home_prefix.map(agent_of));
-                    self.membership.hosted_changed(now, everybody);
-                }
-                Effect::Moved => self.membership.tell_place(now, &mut self.node, &self.desk.config, None),
-                // The registry itself is asked each time.
-                Effect::Changed => {}
-            }
-            self.send();
-        }
-    }
-
-    /// Bindings of the home, to the registry.
-    fn keep_bindings(&mut self, now: Instant, all: bool) {
-        loop {
-            let changes = self.node.take_binding_changes(now, all);
-            if changes.is_empty() {
-                return;
-            }
-            if let Some(home) = &self.desk.home
-                && let Err(error) = home.lock().keep_bindings(&changes)
-            {
-                tracing::error!("bindings cannot be kept: {error}");
-                return;
-            }
-        }
-    }
-
     /// The kernel told of addresses, routes or links, or the program just started. Much of what it tells is no news: a
     /// lease that was renewed, a link of somebody else.
     async fn moved(&mut self) {
@@ -479,67 +263,6 @@ impl Daemon {
             self.node.handle_resume(now);
             self.membership.hurry(now);
         }
-    }
-
-    fn tell(&mut self, event: &Event) {
-        let logged = match event {
-            // What names a code is not for the log.
-            Event::PeerUp { remote, .. } | Event::PeerDown { remote, .. } if self.holds_a_code(*remote) => {
-                Ok(())
-            }
-            Event::PeerUp { local, remote } => {
-                tracing::info!(%local, "{remote} is up");
-                Ok(())
-            }
-            Event::PeerDown { remote, reason, .. } => {
-                tracing::info!("{remote} is down: {reason}");
-                Ok(())
-            }
-            Event::PeerFailed { remote, error, .. } => {
-                tracing::warn!("{remote} cannot be reached: {error}");
-                Ok(())
-            }
-            Event::PathChanged { remote, path, reason } => {
-                let kind = if path.relay.is_some() { "relayed" } else { "direct" };
-                let reason = reason.as_deref().unwrap_or("its address changed");
-                tracing::info!(from = %path.local, to = %path.remote, kind, "{remote} moved to another path: {reason}");
-                Ok(())
-            }
-            Event::SequenceReserved { .. } | Event::Route { .. } | Event::Document { .. } => Ok(()),
-            Event::HomeMoved { prefix, from, to } => {
-                tracing::info!("the home {prefix} is at {to} now, and was at {from}");
-                Ok(())
-            }
-            Event::Registered { home_address } => {
-                tracing::info!("{home_address} is registered with its home agent");
-                Ok(())
-            }
-            Event::Observed { home_address, care_of, behind_nat } => {
-                tracing::info!(behind_nat, "the home agent sees {home_address} at {care_of}");
-                Ok(())
-            }
-            Event::RegistrationLost { home_address, why } => {
-                tracing::warn!("{home_address} is not reachable through its home agent: {why}");
-                Ok(())
-            }
-            Event::IkeKeys { spi_i, spi_r, suite, sk_ei, sk_er } => {
-                self.keylog.as_mut().map_or(Ok(()), |log| log.ike(*spi_i, *spi_r, *suite, sk_ei, sk_er))
-            }
-            Event::ChildKeys { spi, suite, key } => {
-                self.keylog.as_mut().map_or(Ok(()), |log| log.esp(*spi, *suite, key))
-            }
-        };
-        if let Err(error) = logged {
-            tracing::warn!(%error, "the key log cannot be written");
-        }
-    }
-
-    /// Whoever is neither listed nor of a trusted home came with a code.
-    fn holds_a_code(&self, remote: std::net::Ipv6Addr) -> bool {
-        let config = &self.desk.config;
-        config.home_prefix.is_some()
-            && config.peers.iter().all(|peer| peer.address != remote)
-            && config.roots.iter().all(|root| !root.prefix().contains(&remote))
     }
 
     /// Says goodbye to every peer and waits a moment for the answers.
