@@ -7,6 +7,7 @@ use ipnet::Ipv6Net;
 
 use super::config::Config;
 use super::system::unix;
+use crate::addr::plan::agent_of;
 use crate::pki::trust::{Home, PinPolicy};
 use crate::pki::{Root, TrustError, TrustStore, UnixSeconds, leaf};
 use crate::policy::trust::{Trust, TrustNews, WallClock};
@@ -54,6 +55,11 @@ pub fn apply(new: &Config, trust: &Trust) -> Result<Vec<Ipv6Net>, TrustError> {
         *store = changed;
         Ok::<_, TrustError>(replaced)
     })?;
+    for root in &new.roots {
+        if let Err(error) = new.homes.endpoint(agent_of(root.prefix())) {
+            tracing::warn!("{error}");
+        }
+    }
     trust.set_policy(new.pin);
     let known = trust.own_certificates();
     for own in &known {

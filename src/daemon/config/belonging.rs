@@ -17,7 +17,7 @@ impl Config {
         let known = self.roots.iter().filter_map(|root| {
             let prefix = root.prefix();
             let agent = agent_of(prefix);
-            let endpoint = self.homes.endpoint(agent).inspect_err(|error| tracing::warn!("{error}")).ok()?;
+            let endpoint = self.homes.endpoint(agent).ok()?;
             let places = if endpoint.ip().is_unspecified() { vec![] } else { vec![endpoint] };
             Some(HomeConfig { prefix, agent, endpoint, places })
         });
