@@ -244,10 +244,16 @@ pub(in crate::cli) enum NodeVerb {
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ServiceVerb {
     /// Add a service with a permanent address on a node
-    #[command(after_help = "Example: domicile home service add web --node server1")]
+    #[command(
+        after_help = "Examples: domicile home service add web --node server1\n          domicile home service add --from names.txt --node server1"
+    )]
     Add {
         /// Its name
-        name: String,
+        #[arg(required_unless_present = "from")]
+        name: Option<String>,
+        /// A file with many names, one a line (- for standard input; what follows a # is left out)
+        #[arg(long, value_name = "FILE", conflicts_with = "name")]
+        from: Option<PathBuf>,
         /// The node that it runs on
         #[arg(long)]
         node: String,

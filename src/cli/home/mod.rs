@@ -1,6 +1,7 @@
 //! `domicile home`: what is asked of the registry. A running daemon answers; without one the registry is opened here.
 
 mod args;
+mod batch;
 mod export;
 mod init;
 mod redirect;
@@ -206,10 +207,13 @@ fn node(cli: &Cli, verb: &NodeVerb) -> Result<(), Failed> {
 
 fn service(cli: &Cli, verb: &ServiceVerb) -> Result<(), Failed> {
     match verb {
-        ServiceVerb::Add { name, node, random } => {
-            let (name, node) = (name.clone(), node.clone());
-            added(cli, HomeRequest::ServiceAdd { name, node, random: *random }, "")
-        }
+        ServiceVerb::Add { name, from, node, random } => match (name, from) {
+            (_, Some(file)) => batch::add(cli, file, node, *random),
+            (name, None) => {
+                let (name, node) = (name.clone().unwrap_or_default(), node.clone());
+                added(cli, HomeRequest::ServiceAdd { name, node, random: *random }, "")
+            }
+        },
         ServiceVerb::List(args) => list(cli, Some("service"), args),
         ServiceVerb::Show(args) => detail(cli, args),
         ServiceVerb::Rename(args) => rename(cli, args),
