@@ -15,7 +15,7 @@ use super::hosted::Hosted;
 use super::revocations::Revocations;
 use crate::addr::plan::agent_of;
 use crate::crypto::identity::PublicKey;
-use crate::home::talk::{Ask, HostedAddress, Revocation, Tell};
+use crate::home::talk::{Ask, Revocation, Tell};
 use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
@@ -23,6 +23,7 @@ use crate::pki::redirect::Redirect;
 use crate::pki::{Root, Serial, leaf, pem};
 use crate::policy::stranger;
 use crate::policy::trust::{OwnStatus, Trust};
+use hosting::Listing;
 
 /// How often certificates are looked at, and a renewal that got no answer is asked for again.
 const LOOK: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ pub(super) struct Membership {
     /// When that is to be taken up.
     take_up: Option<Instant>,
     /// What a home says right now, page by page, about one of our entities.
-    listing: BTreeMap<Ipv6Addr, Vec<HostedAddress>>,
+    listing: BTreeMap<Ipv6Addr, Listing>,
     /// Certificates that were asked for, and when.
     asked: BTreeMap<Ipv6Addr, Instant>,
     /// Entities of our home that are to be told that there is something else on them.
@@ -113,6 +114,7 @@ impl Membership {
         for own in own.iter().filter(|own| own.renew_at <= unix) {
             self.renew(now, node, config, own.leaf.address);
         }
+        self.list_again(now, node, config);
         self.certify_hosted(now, node, config);
         self.certify_next(now, node, config);
     }

@@ -313,7 +313,8 @@ impl Desk {
                 .map_err(|error| refusal("internal", format!("nothing was changed: {error}")))?;
         }
         let fixed = |config: &Config| {
-            (config.port, config.ike_port, config.control_socket.clone(), config.home_directory.clone())
+            let files = (config.control_socket.clone(), config.home_directory.clone());
+            (config.port, config.ike_port, files, config.relay_limits)
         };
         if let Err(error) = new.settle_keys() {
             tracing::warn!("the files of a new key cannot be put in order: {error}");
@@ -323,7 +324,7 @@ impl Desk {
         if fixed(&new) != fixed(&self.config) || machine::fixed(&new) != machine::fixed(&self.config) {
             return Err(refusal(
                 "request",
-                "nothing was changed: new ports, interface, routed prefixes, users with an address or a home need 'domicile down' and 'domicile up'",
+                "nothing was changed: new ports, interface, routed prefixes, relay limits, users with an address or a home need 'domicile down' and 'domicile up'",
             ));
         }
         self.take_up(now, node, new)

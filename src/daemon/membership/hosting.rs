@@ -15,6 +15,15 @@ use crate::node::Node;
 /// Several changes are told and taken up together.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// What a home has said so far about one of our entities.
+pub(super) struct Listing {
+    addresses: Vec<HostedAddress>,
+    /// When something of it was asked for.
+    at: Instant,
+    /// It changed meanwhile: pages of before and after would not fit together, so it is asked for anew at the end.
+    again: bool,
+}
+
 impl Membership {
     /// Entities of our home have other addresses on them: they are told soon.
     pub(in crate::daemon) fn hosted_changed(
@@ -55,8 +64,24 @@ impl Membership {
             }
             return;
         }
-        self.listing.insert(host, Vec::new());
+        if let Some(listing) = self.listing.get_mut(&host) {
+            listing.again = true;
+            return;
+        }
+        self.listing.insert(host, Listing { addresses: Vec::new(), at: now, again: false });
         self.ask(now, node, config, host, None);
+    }
+
+    /// A list that came to no end, because the SA with the home did, is asked for anew if there was a reason since.
+    pub(super) fn list_again(&mut self, now: Instant, node: &mut Node, config: &Config) {
+        let stalled: Vec<(Ipv6Addr, bool)> = self
+            .listing
+            .extract_if(.., |_, listing| listing.at + LOOK <= now)
+            .map(|(host, listing)| (host, listing.again))
+            .collect();
+        for (host, _) in stalled.into_iter().filter(|(_, again)| *again) {
+            self.list(now, node, config, host);
+        }
     }
 
     fn ask(&self, now: Instant, node: &mut Node, config: &Config, host: Ipv6Addr, after: Option<Ipv6Addr>) {
@@ -79,21 +104,25 @@ impl Membership {
         // Nobody asked.
         let Some(listing) = self.listing.get_mut(&host) else { return };
         for hosted in addresses {
-            let in_order = listing.last().is_none_or(|last| last.address < hosted.address);
+            let in_order = listing.addresses.last().is_none_or(|last| last.address < hosted.address);
             let good = in_order && home.contains(&hosted.address) && is_name(&hosted.name);
-            if !good || hosted.address == agent_of(home) || listing.len() >= MAX_HOSTED {
+            if !good || hosted.address == agent_of(home) || listing.addresses.len() >= MAX_HOSTED {
                 tracing::warn!("the home of {host} puts something on it that cannot be: it is not taken up");
                 self.listing.remove(&host);
                 return;
             }
-            listing.push(hosted);
+            listing.addresses.push(hosted);
         }
-        match listing.last().map(|last| last.address) {
-            Some(last) if more => self.ask(now, node, config, host, Some(last)),
-            Some(_) | None => {
-                let all = self.listing.remove(&host).unwrap_or_default();
-                self.listed(now, node, config, host, all);
-            }
+        listing.at = now;
+        let last = listing.addresses.last().map(|last| last.address);
+        if last.is_some() && more {
+            self.ask(now, node, config, host, last);
+            return;
+        }
+        let Some(Listing { addresses, again, .. }) = self.listing.remove(&host) else { return };
+        self.listed(now, node, config, host, addresses);
+        if again {
+            self.list(now, node, config, host);
         }
     }
 
