@@ -73,10 +73,7 @@ impl Node {
                 }
                 (known, _) => {
                     let search = Search::new(now, home);
-                    match known.filter(|known| self.is_up_at(known, known.endpoint)) {
-                        Some(known) => home.endpoint = known.endpoint,
-                        None => home.endpoint = search.next,
-                    }
+                    home.endpoint = known.map_or(search.next, |known| known.endpoint);
                     elsewhere.push((home.prefix, search.next));
                     searches.insert(home.prefix, search);
                 }
@@ -161,10 +158,14 @@ impl Node {
         if new != old && rank(old).is_some_and(|rank| rank < wanted) && self.is_up_at(home, old) {
             return;
         }
-        let prefix = home.prefix;
-        if let Some(home) = self.config.homes.get_mut(at) {
-            home.endpoint = new;
-        }
+        self.arrive(now, at, key, path);
+    }
+
+    /// This home is there from now on.
+    fn arrive(&mut self, now: Instant, at: usize, key: PairKey, path: UdpPath) {
+        let Some(home) = self.config.homes.get_mut(at) else { return };
+        let (prefix, new) = (home.prefix, path.remote);
+        let old = std::mem::replace(&mut home.endpoint, new);
         if let Some(search) = self.places.homes.get_mut(&prefix) {
             search.next = new;
             if new != old {
@@ -228,11 +229,20 @@ impl Node {
             .map(|(home, key, _)| (home.prefix, key))
             .collect();
         for (prefix, key) in due {
-            let Some(home) = self.config.homes.iter().find(|home| home.prefix == prefix) else { continue };
-            let Some(search) = self.places.homes.get_mut(&prefix) else { continue };
+            let Some(at) = self.config.homes.iter().position(|home| home.prefix == prefix) else { continue };
+            let Some(home) = self.config.homes.get(at) else { continue };
+            let Some(search) = self.places.homes.get(&prefix) else { continue };
             let better: Vec<SocketAddrV4> =
                 home.places.iter().copied().take_while(|place| *place != home.endpoint).collect();
             let place = better.get(search.tries % better.len().max(1)).copied();
+            // It called us from there.
+            let there =
+                self.path_in_use(&key).filter(|path| Some(path.remote) == place && path.relay.is_none());
+            if let Some(path) = there {
+                self.arrive(now, at, key, path);
+                continue;
+            }
+            let Some(search) = self.places.homes.get_mut(&prefix) else { continue };
             search.tries += 1;
             if search.tries % better.len().max(1) == 0 {
                 (search.again, search.pause) = (now + search.pause, (search.pause * 2).min(LAST_PAUSE));
