@@ -18,6 +18,8 @@ mod look;
 mod pair;
 mod paths;
 mod places;
+#[cfg(test)]
+mod places_tests;
 mod registration;
 mod status;
 #[cfg(test)]
