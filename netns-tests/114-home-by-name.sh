@@ -71,7 +71,7 @@ move_home 192.0.2.30 192.0.2.40 keep; name_is 192.0.2.40
 for member in laptop phone server; do until_true 900 "$member follows the name" at_home_in $member 192.0.2.40; done
 say "the old address still answers: everybody is at the new one after $(( ($(ms) - began) / 1000 )) s"
 end_stream direct
-gap_below direct 2000 "the home changes its address twice, direct"
+gap_below direct 4000 "the home changes its address twice, direct"
 
 # No resolver answers, and the daemon starts all the same; it finds the home when one answers again.
 stop phone
