@@ -27,7 +27,7 @@ fn example(find: impl Fn(&Value) -> Option<&Value>) -> Value {
 fn is_whole<T: DeserializeOwned + Serialize>(example: &Value) {
     let read: T =
         serde_json::from_value(example.clone()).unwrap_or_else(|error| panic!("{error}: {example}"));
-    assert_eq!(&serde_json::to_value(&read).unwrap(), example);
+    assert_eq!(serde_json::to_value(&read).ok().as_ref(), Some(example));
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Node {
             behind_nat: status.behind_nat,
             expires: status.expires.map(left),
             refresh: status.next.map(|(at, _)| left(at)),
-            last_error: refused.or(failed.filter(|_| !up)),
+            last_error: refused.or_else(|| failed.filter(|_| !up)),
         }
     }
 

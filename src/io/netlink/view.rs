@@ -1,4 +1,5 @@
 //! The machine as IPv4 sees it: what has to change before anybody can say that it moved.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a few attributes are picked out of many")]
 
 use std::net::{IpAddr, Ipv4Addr};
 

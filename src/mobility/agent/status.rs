@@ -52,11 +52,11 @@ impl Agent {
     pub fn bindings_within(&self, now: Instant, prefix: Ipv6Net) -> impl Iterator<Item = BindingStatus> {
         self.cache.within(prefix).filter_map(move |bound| {
             let extra = self.cache.extra(bound);
-            let sender = extra.map_or(bound.addr(), |extra| extra.sender);
+            let sender = extra.map_or_else(|| bound.addr(), |extra| extra.sender);
             let binding = self.cache.binding(sender)?;
             let tentative = self.tentative.get(&sender).map(|tentative| tentative.care_of);
             let care_of = binding.care_of();
-            let expires = extra.map_or(binding.expires(), |extra| extra.expires);
+            let expires = extra.map_or_else(|| binding.expires(), |extra| extra.expires);
             let remaining = Duration::from_secs(u64::from(expires.saturating_sub(self.second(now))));
             (care_of.is_some() || tentative.is_some()).then(|| BindingStatus {
                 prefix: bound,

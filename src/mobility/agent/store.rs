@@ -85,7 +85,7 @@ impl Agent {
             None => Some(prefix.addr()).filter(|_| prefix.prefix_len() == 128)?,
         };
         let binding = self.cache.binding(sender)?;
-        let expires = extra.map_or(binding.expires(), |extra| extra.expires);
+        let expires = extra.map_or_else(|| binding.expires(), |extra| extra.expires);
         let remaining = Duration::from_secs(u64::from(expires.checked_sub(self.second(now))?));
         Some(Row { prefix, sender, care_of: binding.care_of()?, sequence: binding.sequence, remaining })
     }
