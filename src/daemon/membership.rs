@@ -361,7 +361,9 @@ impl Membership {
         let Some(serial) = Serial::parse(&one.serial) else { return };
         let address = one.address;
         if self.trust.change(|store| store.revoke(unix, address, serial, one.not_after)) {
-            tracing::warn!("{address} was revoked by its home: its security associations end");
+            tracing::warn!(
+                "a certificate of {address} was revoked by its home: the security associations that rest on it end"
+            );
             node.disconnect(now, address);
         }
     }
