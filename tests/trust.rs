@@ -251,3 +251,21 @@ fn a_remembered_key_is_seen_and_forgotten() {
     node.bad(1, &["trust", "forget", address], &["no key of"]);
     assert_eq!(node.good(&["trust", "keys", "--json"]).trim(), "[]");
 }
+
+#[test]
+fn a_key_is_rotated_where_a_home_certifies_it() {
+    let node = Machine::new("8.8.8.8");
+    node.bad(1, &["key", "rotate"], &["node has no certificate", "key generate"]);
+    node.bad(1, &["key", "rotate", "--entity", "nobody"], &["there is no entity", "node"]);
+    // The home's own node is certified by its registry.
+    let home = Machine::home("9.9.9.9", "nine.example");
+    let before = home.good(&["key", "show"]);
+    let said = home.good(&["key", "rotate"]);
+    assert!(said.contains("waits in") && said.contains(".key.next"), "{said}");
+    assert_eq!(home.good(&["key", "show"]), before, "until it is certified");
+    let waiting: Vec<_> = home.files().into_iter().filter(|(name, _)| name.ends_with(".key.next")).collect();
+    let mode = std::fs::metadata(home.path(&waiting[0].0)).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    home.bad(1, &["key", "rotate"], &["has a new key already", "domicile up"]);
+    assert_eq!(home.good(&["key", "show"]), before);
+}

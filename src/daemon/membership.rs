@@ -1,6 +1,7 @@
 //! Belonging to a home: certificates that are renewed over the existing SA, documents from and to homes, revocations.
 
 mod hosting;
+mod renewal;
 mod rotation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use crate::node::Node;
 use crate::pki::redirect::Redirect;
 use crate::pki::{Root, Serial, leaf, pem};
 use crate::policy::stranger;
-use crate::policy::trust::{OwnStatus, Trust};
+use crate::policy::trust::Trust;
 use hosting::Listing;
 
 /// How often certificates are looked at, and a renewal that got no answer is asked for again.
@@ -39,6 +40,10 @@ pub(super) struct Membership {
     next_expire: Instant,
     /// Own certificates whose end was told: `true` once it was there.
     warned: BTreeMap<(Ipv6Addr, u64), bool>,
+    /// Renewals that were tried in vain, and how often.
+    tried: BTreeMap<Ipv6Addr, u32>,
+    /// What a home refused last, and when that was told.
+    refused: Option<(String, Instant)>,
     /// What homes put on entities of ours.
     hosted: Hosted,
     /// When that is to be taken up.
@@ -73,6 +78,8 @@ impl Membership {
             next_look: now + LOOK,
             next_expire: now + EXPIRE,
             warned: BTreeMap::new(),
+            tried: BTreeMap::new(),
+            refused: None,
             hosted,
             take_up: None,
             listing: BTreeMap::new(),
@@ -111,40 +118,10 @@ impl Membership {
         self.next_look = now + LOOK;
         let own = self.trust.own_certificates();
         self.warn(unix, &own);
-        for own in own.iter().filter(|own| own.renew_at <= unix) {
-            self.renew(now, node, config, own.leaf.address);
-        }
+        self.renew_due(now, unix, node, config, &own);
         self.list_again(now, node, config);
         self.certify_hosted(now, node, config);
         self.certify_next(now, node, config);
-    }
-
-    /// Tells of certificates that should have been renewed long ago: once when half of the time for it is over, once at
-    /// the end.
-    fn warn(&mut self, unix: u64, own: &[OwnStatus]) {
-        self.warned.retain(|(address, end), _| {
-            own.iter().any(|own| own.leaf.address == *address && own.leaf.not_after == *end)
-        });
-        for own in own {
-            let (address, end) = (own.leaf.address, own.leaf.not_after);
-            let ended = end <= unix;
-            if own.renew_at + end.saturating_sub(own.renew_at) / 2 > unix
-                || self.warned.get(&(address, end)).is_some_and(|told| *told >= ended)
-            {
-                continue;
-            }
-            self.warned.insert((address, end), ended);
-            if ended {
-                tracing::error!(
-                    "the certificate of {address} has ended, because its home did not renew it: peers that know no key of it refuse it"
-                );
-            } else {
-                tracing::warn!(
-                    "the certificate of {address} ends in {} s, and its home has not renewed it: is it reachable?",
-                    end - unix
-                );
-            }
-        }
     }
 
     /// Gets a fresh certificate: from our own registry, or from the home agent over its SA.
@@ -289,7 +266,7 @@ impl Membership {
                 }
             }
             Ok(Tell::Moved(redirect)) => self.moved(root, redirect),
-            Ok(Tell::Refused { error }) => tracing::warn!("the home refused: {error}"),
+            Ok(Tell::Refused { error }) => self.tell_refusal(now, error),
 
             Ok(Tell::Joined(_) | Tell::Waiting {} | Tell::Done { .. } | Tell::Denied { .. }) => {}
             Err(error) => tracing::debug!(%error, "a document from {remote} is ignored"),

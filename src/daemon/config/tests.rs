@@ -439,6 +439,47 @@ mod certificates {
         assert!(!trust.accepts(unlisted) && trust.own_certificates().is_empty());
     }
 
+    /// A new key waits until the certificate is for it; from then on it is the key, whatever has become of the files.
+    #[test]
+    fn a_key_follows_another_and_the_old_ones_vouch_for_it() {
+        use crate::pki::endorsement::leads;
+        let place = place(&leaf("2002:808:808:1::10", 1));
+        let path = |name: &str| place.dir.path().join(name);
+        let key = |seed: u8| PrivateKey::from_seed(&[seed; 32]).public();
+        let wait = |seed: u8| {
+            std::fs::write(path("me.key.next"), PrivateKey::from_seed(&[seed; 32]).to_pem().as_bytes())
+                .unwrap();
+            std::fs::set_permissions(path("me.key.next"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let entity = || place.check(&certified()).unwrap().entities.remove(0);
+        assert!(entity().endorsements().is_empty() && entity().next.is_none());
+        for seed in 2..8 {
+            wait(seed);
+            let before = entity();
+            assert_eq!(before.key.public(), key(seed - 1));
+            assert_eq!(before.next.map(|next| next.public()), Some(key(seed)));
+            // It was certified, and then the power went.
+            std::fs::write(path("me.pem"), pem::encode(&leaf("2002:808:808:1::10", seed)).unwrap()).unwrap();
+            let torn = entity();
+            assert_eq!((torn.key.public(), torn.next.is_none()), (key(seed), true));
+            place.check(&certified()).unwrap().settle_keys().unwrap();
+            assert!(!path("me.key.next").exists());
+            let after = entity();
+            let endorsements = after.endorsements();
+            let vouches = |old: u8| leads(after.address, key(old), key(seed), &endorsements);
+            assert!((seed.saturating_sub(4).max(1)..seed).all(vouches), "the last four vouch for it");
+            assert!(!vouches(99) && (seed < 6 || !vouches(seed - 5)));
+            assert_eq!(torn.endorsements(), endorsements);
+            for name in ["me.key", "me.key.old"] {
+                let mode = std::fs::metadata(path(name)).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600, "{name}");
+            }
+        }
+        std::fs::set_permissions(path("me.key.old"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let told = place.check(&certified()).unwrap_err();
+        assert!(told.contains("me.key.old: it can be read by others"), "{told}");
+    }
+
     #[test]
     fn files_that_do_not_fit_are_told() {
         let good = leaf("2002:808:808:1::10", 1);
