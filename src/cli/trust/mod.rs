@@ -1,5 +1,7 @@
 //! `domicile trust`: which homes are believed, and which keys are remembered.
 
+mod args;
+
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::net::Ipv6Addr;
 use std::path::Path;
@@ -8,7 +10,10 @@ use std::time::Duration;
 use hyper::Method;
 use ipnet::Ipv6Net;
 
-use super::args::{Cli, TrustAddArgs, TrustVerb};
+use args::TrustAddArgs;
+pub(in crate::cli) use args::TrustVerb;
+
+use super::args::Cli;
 use super::client::{NO_BODY, ask};
 use super::exit::{FAILURE, Failed, NOT_RUNNING, USAGE};
 use super::home::render::time;
