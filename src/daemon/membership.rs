@@ -1,6 +1,7 @@
 //! Belonging to a home: certificates that are renewed over the existing SA, documents from and to homes, revocations.
 
 mod hosting;
+mod moving;
 mod renewal;
 mod rotation;
 
@@ -20,7 +21,6 @@ use crate::home::talk::{Ask, Revocation, Tell};
 use crate::home::verbs::Effect;
 use crate::ike::IkeId;
 use crate::node::Node;
-use crate::pki::redirect::Redirect;
 use crate::pki::{Root, Serial, leaf, pem};
 use crate::policy::stranger;
 use crate::policy::trust::Trust;
@@ -38,6 +38,7 @@ pub(super) struct Membership {
     revocations: Revocations,
     next_look: Instant,
     next_expire: Instant,
+    next_call: Instant,
     /// Own certificates whose end was told: `true` once it was there.
     warned: BTreeMap<(Ipv6Addr, u64), bool>,
     /// Renewals that were tried in vain, and how often.
@@ -77,6 +78,7 @@ impl Membership {
             revocations,
             next_look: now + LOOK,
             next_expire: now + EXPIRE,
+            next_call: now,
             warned: BTreeMap::new(),
             tried: BTreeMap::new(),
             refused: None,
@@ -92,7 +94,7 @@ impl Membership {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        let expire = self.home.is_some().then_some(self.next_expire);
+        let expire = self.home.is_some().then_some(self.next_expire.min(self.next_call));
         [expire, self.take_up, self.tell].into_iter().flatten().fold(self.next_look, Instant::min)
     }
 
@@ -112,6 +114,7 @@ impl Membership {
             }
         }
         self.tell_changed(now, node, config);
+        self.call_homes(now, unix, node, config);
         if self.next_look > now {
             return;
         }
@@ -216,6 +219,14 @@ impl Membership {
     ) -> Vec<Effect> {
         let (ike, local, remote) = from;
         let ours = config.home_prefix.map(agent_of);
+        if ours == Some(local)
+            && config.roots.iter().any(|root| agent_of(root.prefix()) == remote)
+            && let Ok(Tell::Moved(redirect)) = Tell::parse(document)
+        {
+            // Another home has moved; what is no news is not passed on.
+            let news = Some(redirect.home) != config.home_prefix && self.moved(&redirect);
+            return news.then_some(Effect::Moved).into_iter().collect();
+        }
         if let Some(home) = self.home.as_ref().filter(|_| ours == Some(local)) {
             let Some(path) = node.ike().path_of(ike) else { return Vec::new() };
             let (tell, effects) = home.lock().hear(remote, *path.remote.ip(), document);
@@ -265,7 +276,9 @@ impl Membership {
                     }
                 }
             }
-            Ok(Tell::Moved(redirect)) => self.moved(root, redirect),
+            Ok(Tell::Moved(redirect)) => {
+                self.moved(&redirect);
+            }
             Ok(Tell::Refused { error }) => self.tell_refusal(now, error),
 
             Ok(Tell::Joined(_) | Tell::Waiting {} | Tell::Done { .. } | Tell::Denied { .. }) => {}
@@ -293,43 +306,6 @@ impl Membership {
                 tracing::warn!("the new certificate of {address} is not good: {error}");
                 None
             }
-        }
-    }
-
-    /// A home says where it is now; its signature counts.
-    fn moved(&self, root: &Root, redirect: Redirect) {
-        let home = root.prefix();
-        if redirect.home != home {
-            tracing::warn!("the home {home} sends a redirect of {}: ignored", redirect.home);
-            return;
-        }
-        match self.trust.read(|store| store.judge_redirect(&redirect)) {
-            Ok(false) => {}
-            Ok(true) => {
-                let places: Vec<String> = redirect.locators.iter().map(ToString::to_string).collect();
-                match places.as_slice() {
-                    [] => tracing::info!("the home {home} says that it is where its address tells"),
-                    places => tracing::info!("the home {home} says that it is at {} now", places.join(", ")),
-                }
-                if let Err(error) = self.trust.change(|store| store.redirect(redirect)) {
-                    tracing::warn!("{error}");
-                }
-            }
-            Err(error) => tracing::warn!("{error}"),
-        }
-    }
-
-    /// Tells members where the home is: everybody with an SA with our home agent, or the one who has just come.
-    pub(super) fn tell_place(&self, now: Instant, node: &mut Node, config: &Config, whom: Option<Ipv6Addr>) {
-        let (Some(home), Some(prefix)) = (&self.home, config.home_prefix) else { return };
-        let Some(redirect) = home.lock().redirect() else { return };
-        let agent = agent_of(prefix);
-        let ikes = match whom {
-            Some(remote) => node.ike_with(agent, remote).into_iter().collect(),
-            None => node.ikes_of(agent),
-        };
-        for ike in ikes {
-            node.tell(now, ike, Tell::Moved(redirect.clone()).to_bytes());
         }
     }
 

@@ -4,13 +4,13 @@
 //! after ever longer pauses.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv6Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
 
 use super::config::HomeConfig;
-use super::pair::{Attempt, PairKey};
+use super::pair::{Attempt, Pair, PairKey};
 use super::{Event, Node, RouteLookup};
 use crate::addr::plan::agent_of;
 use crate::dataplane::event::UdpPath;
@@ -99,10 +99,29 @@ impl Node {
         }
     }
 
-    /// Who of us is registered at this home.
+    /// Who of us talks with the home agent of this home: whoever is registered there, and our own home agent, which
+    /// relays to it.
     fn senders(&self, prefix: Ipv6Net) -> Vec<PairKey> {
         let senders = self.config.registrations.iter().map(|registration| registration.sender);
-        senders.filter(|sender| prefix.contains(sender)).map(|sender| (sender, agent_of(prefix))).collect()
+        let role =
+            self.config.home_agent.iter().filter(|role| role.prefix != prefix).map(|role| role.address);
+        senders
+            .filter(|sender| prefix.contains(sender))
+            .chain(role)
+            .map(|sender| (sender, agent_of(prefix)))
+            .collect()
+    }
+
+    /// Brings up an SA between these two, if none is there and the last attempt is long enough ago.
+    pub fn call(&mut self, now: Instant, local: Ipv6Addr, remote: Ipv6Addr, route: RouteLookup<'_>) {
+        let may = {
+            let pair = self.pairs.or_insert_with((local, remote), || Pair::new(now));
+            pair.active.is_none() && pair.may_try(now)
+        };
+        if may && let Err(error) = self.start(now, local, remote, route) {
+            self.fail(now, (local, remote), error);
+        }
+        self.drain(now);
     }
 
     /// The way that is used between these two.
@@ -205,15 +224,19 @@ impl Node {
         }
     }
 
-    /// Homes that are in use at another place than the preferred one, and when that is tried.
+    /// Homes that are in use at another place than the preferred one, who looks there for them, and when.
     fn searches(&self) -> impl Iterator<Item = (&HomeConfig, PairKey, Instant)> {
         self.config.homes.iter().filter_map(|home| {
             let search = self.places.homes.get(&home.prefix)?;
             if home.places.first().is_none_or(|first| *first == home.endpoint) {
                 return None;
             }
-            let key = self.senders(home.prefix).into_iter().find(|key| self.path_in_use(key).is_some())?;
-            Some((home, key, search.again))
+            let senders = self.senders(home.prefix);
+            let up = senders.iter().find(|key| self.path_in_use(key).is_some());
+            // Who is registered there tries again and again without us; our home agent does not.
+            let role = self.config.home_agent.as_ref().map(|role| role.address);
+            let key = up.or_else(|| senders.iter().find(|key| Some(key.0) == role))?;
+            Some((home, *key, search.again))
         })
     }
 
@@ -252,6 +275,10 @@ impl Node {
             let Some((place, source)) = place.and_then(|place| Some((place, route(*place.ip())?))) else {
                 continue;
             };
+            if self.path_in_use(&key).is_none() {
+                self.call(now, key.0, key.1, route);
+                continue;
+            }
             self.reach_home(now, key, UdpPath::direct(SocketAddrV4::new(source, self.config.port), place));
         }
         self.drain(now);
