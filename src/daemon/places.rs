@@ -1,7 +1,6 @@
 //! Where homes may be reached: where their roots say that they are, where the configuration says so, where their
 //! addresses tell, in this order. Host names are looked up again and again, on threads of their own and never by way of
 //! our own DNS; which place is used, the node decides.
-#![expect(clippy::disallowed_methods, reason = "a look-up takes a thread that nobody waits for")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -181,6 +180,7 @@ impl Places {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "time starts somewhere")]
 mod tests {
     use super::*;
     use crate::crypto::identity::PrivateKey;

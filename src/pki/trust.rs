@@ -126,8 +126,10 @@ impl TrustStore {
 
     /// Is this a redirect by the pinned root of its home, and newer than the known one? `Ok(false)`: the known one.
     pub fn judge_redirect(&self, redirect: &Redirect) -> Result<bool, TrustError> {
-        let home =
-            self.homes.get(&redirect.home).ok_or(TrustError::NoTrustedHome(redirect.home.network()))?;
+        let home = self
+            .homes
+            .get(&redirect.home)
+            .ok_or_else(|| TrustError::NoTrustedHome(redirect.home.network()))?;
         redirect.verify(&home.root)?;
         match home.redirect.as_ref() {
             Some(known) if known == redirect => Ok(false),
