@@ -6,7 +6,10 @@ site left endpoint-independent; site right endpoint-independent; site slums endp
 home_at home 192.0.2.10 home.example
 place laptop left; place tablet left; place server right; place guesser slums
 at_home user add alice >/dev/null; at_home node add web1 >/dev/null
-member server web1
+# Nobody sits at the server: its code is in a file.
+code_for web1 >"$DIR/server.code"
+dom server join $HOME_V4 --code-file "$DIR/server.code" --name server --allow-special >/dev/null || fail "a code in a file is not taken"
+start server; registered server
 S6=$(entity_of server)
 groups='([0-9a-f]{4}-){7}[0-9a-f]{4}'
 root_of() { "$@" home info | awk '/^root/ {print $2}'; }

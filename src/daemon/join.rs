@@ -279,8 +279,11 @@ impl Talk {
                         self.endpoint.tell(Instant::now(), info.id, question.to_vec());
                     }
                     Event::Document { document, .. } => {
-                        self.leave();
-                        return self.answer(&document);
+                        // What a home tells everybody who comes is of no interest here.
+                        if let Some(told) = self.answer(&document)? {
+                            self.leave();
+                            return Ok(told);
+                        }
                     }
                     Event::InitiationFailed { failure, .. } => {
                         // Whoever is refused here says so (RFC 7296 §2.21.2).
@@ -320,10 +323,14 @@ impl Talk {
         JoinError::Ike { home: self.home, why: why.to_owned() }
     }
 
-    fn answer(&self, document: &[u8]) -> Result<Tell, JoinError> {
+    fn answer(&mut self, document: &[u8]) -> Result<Option<Tell>, JoinError> {
         match Tell::parse(document) {
-            Ok(Tell::Refused { error }) => Err(JoinError::Refused(error)),
-            Ok(told) => Ok(told),
+            Ok(Tell::Revoked { .. } | Tell::HostedChanged {}) => Ok(None),
+            Ok(Tell::Refused { error }) => {
+                self.leave();
+                Err(JoinError::Refused(error))
+            }
+            Ok(told) => Ok(Some(told)),
             Err(error) => Err(JoinError::Answer(self.home, error.to_string())),
         }
     }

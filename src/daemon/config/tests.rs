@@ -322,6 +322,31 @@ fn peers_are_added_and_removed_without_losing_a_comment() {
     assert!(std::fs::read_to_string(place.path()).unwrap().contains("# mine"));
 }
 
+#[test]
+fn an_entity_is_removed_and_files_that_others_have_too_stay() {
+    let place = Place::new();
+    let entity = |name: &str, number: u8, certificate: &str| {
+        format!(
+            "[[entity]]\nname = \"{name}\"\naddress = \"2002:909:909:1:0:1:0:{number}\"\nkey_file = \"me.key\"\n{certificate}\n"
+        )
+    };
+    let text = format!("# mine\n{ENTITY}\n{}", entity("second", 2, "certificate = \"second.pem\""));
+    std::fs::write(place.path(), &text).unwrap();
+    let files = edit::entity_files(&place.path(), "second").unwrap();
+    assert_eq!(files, [place.path().parent().unwrap().join("second.pem")]);
+    assert!(edit::entity_files(&place.path(), "third").unwrap().is_empty());
+    // A file with problems is left as it is: the certificate is not there.
+    assert!(edit::remove_entity(&place.path(), "second").is_err());
+    let text = format!("# mine\n{ENTITY}\n{}", entity("second", 2, ""));
+    std::fs::write(place.path(), text).unwrap();
+    edit::remove_entity(&place.path(), "second").unwrap();
+    assert!(matches!(edit::remove_entity(&place.path(), "second"), Err(edit::EditError::Refused(_))));
+    let left = std::fs::read_to_string(place.path()).unwrap();
+    assert!(left.contains("# mine") && !left.contains("second"), "{left}");
+    // Never the last one.
+    assert!(load(&place.path()).is_ok());
+}
+
 const EXAMPLE: &str = include_str!("../../../docs/example.toml");
 
 #[test]

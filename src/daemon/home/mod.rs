@@ -237,6 +237,58 @@ mod tests {
     use super::*;
 
     #[test]
+    fn strangers_ask_for_their_own_key_and_nothing_else_and_errands_are_for_oneself() {
+        use crate::home::talk::{About, Ask, Tell};
+        use crate::policy::stranger;
+        let dir = tempfile::tempdir().unwrap();
+        let prefix = "2002:c633:6401::/48".parse().unwrap();
+        let mut home = HomeDesk::create(&dir.path().join("home"), prefix, None).unwrap();
+        for name in ["alice", "bob"] {
+            home.answer("uid 0", HomeRequest::UserAdd { name: name.to_owned() }).unwrap();
+        }
+        let [one, two] = [1, 2].map(|seed| PrivateKey::from_seed(&[seed; 32]).public());
+        let source = "203.0.113.1".parse().unwrap();
+        let who = stranger::identity(&one);
+        let mut hear = |from, ask: Ask| home.hear(from, source, &ask.to_bytes());
+        let member = "2002:c633:6401:1:0:1:0:1".parse().unwrap();
+        for (from, ask) in [
+            (who, Ask::request(&two, "alice", None)),
+            (who, Ask::join(&one, None)),
+            (who, Ask::Renew { subject: member, key: one.to_string() }),
+            (who, Ask::Hosted { after: None }),
+            (who, Ask::Take {}),
+            (who, Ask::Leave {}),
+            // Nobody else asks for a stranger's key, either.
+            (member, Ask::request(&one, "alice", None)),
+        ] {
+            let (told, effects) = hear(from, ask.clone());
+            assert!(matches!(told, Tell::Refused { .. }) && effects.is_empty(), "{ask:?}: {told:?}");
+        }
+        assert_eq!(hear(who, Ask::request(&one, "alice", Some("laptop"))).0, Tell::Waiting {});
+        let fingerprint = one.fingerprint();
+        let accept = HomeRequest::PendingAccept { which: fingerprint, whom: None };
+        home.answer("uid 0", accept).unwrap();
+        let mut hear = |from, ask: Ask| home.hear(from, source, &ask.to_bytes());
+        let Tell::Joined(joined) = hear(who, Ask::request(&one, "alice", None)).0 else {
+            panic!("not let in")
+        };
+        assert_eq!((joined.address, joined.name.as_str()), (member, "laptop.alice"));
+
+        let (told, effects) = hear(member, Ask::Take {});
+        assert!(matches!(told, Tell::Done { about: About::Take, ref message } if message.contains("alice")));
+        assert!(effects.is_empty(), "it had it before: {effects:?}");
+        let floating = "2002:c633:6401:1:0:1::".parse().unwrap();
+        let nobody = "2002:c633:6401:1:0:2:0:1".parse().unwrap();
+        for from in [floating, nobody] {
+            assert!(matches!(hear(from, Ask::Take {}).0, Tell::Denied { about: About::Take, .. }));
+        }
+        let (told, effects) = hear(member, Ask::Leave {});
+        assert!(matches!(told, Tell::Done { about: About::Leave, .. }));
+        assert!(effects.contains(&verbs::Effect::Cut(member)));
+        assert!(matches!(hear(member, Ask::Leave {}).0, Tell::Denied { about: About::Leave, .. }));
+    }
+
+    #[test]
     fn a_home_is_made_once_and_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("home");
