@@ -236,6 +236,14 @@ impl Endpoint {
         self.with(now, ike, |sa, ctx| sa.leave(ctx, now, CloseReason::Local));
     }
 
+    /// The same for a peer that is not to be trusted any more: its child SAs end now, whether it answers or not.
+    pub fn cut(&mut self, now: Instant, ike: IkeId) {
+        self.with(now, ike, |sa, ctx| {
+            sa.close_children(ctx, &CloseReason::Local);
+            sa.leave(ctx, now, CloseReason::Local);
+        });
+    }
+
     /// `close` for every SA: what `down` does.
     pub fn close_all(&mut self, now: Instant) {
         for id in self.sas.ids() {

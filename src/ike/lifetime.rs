@@ -92,13 +92,13 @@ impl Sa {
     }
 
     /// Says goodbye and ends, soon. The DELETE waits for the window (RFC 7296 §2.3), but whatever is under way there is
-    /// hurried, and its outcome is of no interest any more.
+    /// hurried, and its outcome is of no interest any more. Documents that wait, answers among them, go before it.
     pub(super) fn leave(&mut self, ctx: &mut Context, now: Instant, reason: CloseReason) {
         if !self.is_established() {
             self.end(ctx, reason);
             return;
         }
-        self.window.forget_wants();
+        self.window.keep_documents();
         self.timers = TimerTable::default();
         self.timers.set(Timer::Hard, now + GOODBYE);
         if self.farewell().is_none() {

@@ -206,6 +206,11 @@ impl Window {
         std::mem::take(&mut self.queue)
     }
 
+    /// Nothing more is wanted than to say what was to be said.
+    pub(super) fn keep_documents(&mut self) {
+        self.queue.retain(|want| matches!(want, Want::Tell(_)));
+    }
+
     /// Nothing more is wanted.
     pub(super) fn forget_wants(&mut self) {
         self.queue.clear();

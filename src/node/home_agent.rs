@@ -57,7 +57,10 @@ impl Node {
             agent.remove(now, entity);
             agent.remove_prefix(now, Ipv6Net::from(entity));
         }
-        self.disconnect(now, entity);
+        for ike in self.ikes_with(entity) {
+            self.ike.cut(now, ike);
+        }
+        self.drain(now);
         self.drain_agent(now);
     }
 

@@ -33,6 +33,39 @@ fn documents_of_any_length_arrive_once_and_in_order_in_spite_of_loss() {
 }
 
 #[test]
+fn documents_that_wait_go_before_the_goodbye_and_do_not_put_off_the_end() {
+    for answers in [true, false] {
+        let mut pair = Pair::connected(Setup::default());
+        for text in [&b"one"[..], b"two", b"three"] {
+            assert!(tell(&mut pair, A, text));
+        }
+        if !answers {
+            pair.lose = Some(Box::new(|_| true));
+        }
+        let ike = pair.ikes(A)[0].id;
+        pair.act(A, |endpoint, now| endpoint.close(now, ike));
+        assert!(!pair.act(A, |endpoint, now| endpoint.tell(now, ike, b"late".to_vec())));
+        pair.run(secs(12));
+        assert!(pair.ikes(A).is_empty(), "whoever does not answer keeps nothing open");
+        if answers {
+            assert_eq!(pair.hosts[B].documents, [&b"one"[..], b"two", b"three"]);
+            assert!(pair.ikes(B).is_empty());
+        }
+    }
+}
+
+#[test]
+fn whoever_is_cut_off_has_no_child_sa_from_that_moment_on() {
+    let mut pair = Pair::connected(Setup::default());
+    pair.lose = Some(Box::new(|_| true));
+    let ike = pair.ikes(A)[0].id;
+    pair.act(A, |endpoint, now| endpoint.cut(now, ike));
+    assert!(pair.hosts[A].children.is_empty() && pair.hosts[A].active.is_none());
+    pair.run(secs(12));
+    assert!(pair.ikes(A).is_empty());
+}
+
+#[test]
 fn a_document_that_waits_for_a_rekey_goes_with_the_new_sa() {
     let mut pair = Pair::connected(Setup::default());
     let ike = pair.ikes(A)[0].id;
