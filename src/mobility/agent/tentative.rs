@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::wire::mobility::{BindingAcknowledgement, Cookie};
 
-/// So many times of what came from there. A node that hears nothing says its update again, which makes room for more.
-const FACTOR: u64 = 3;
+/// So many times of what came from there: with the one datagram in which IKE asks there, too (RFC 4555 §3.7), it is less
+/// than three times. A node that hears nothing says its update again, which makes room for more.
+const FACTOR: u64 = 2;
 /// Challenges, the one in the acknowledgement left out.
 const TRIES: u32 = 5;
 /// First pause; it doubles.
