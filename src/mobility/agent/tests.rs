@@ -532,7 +532,7 @@ fn sender(number: u8) -> Ipv6Addr {
 
 proptest! {
     /// Whatever happens: routes, events, look-ups and the store tell the same; no address that was not proven is ever
-    /// used; and no address gets more than twice what came from it before it is proven.
+    /// used; and no address gets more than three times what came from it before it is proven.
     #[test]
     fn all_views_agree_and_nothing_is_amplified(steps in steps()) {
         let mut bench = Bench::new();
