@@ -85,7 +85,7 @@ counted home relay_protocol 5 outsider relayed $(from $MALLORY:4500) from="$M6" 
 
 # A member with its own true keys says that it is where a victim is.
 ha_child() { status mallory ".peers[] | select(.address == \"$H6\") | .children[] | select(.state == \"active\") | .outbound.$1"; }
-spi=$(ha_child spi) key=$(grep -oP "esp_sa.*$(printf 0x%08x $((spi)))\",\"[^\"]*\",\"0x\K[0-9a-f]+" "$DIR/mallory.keys")
+spi=$(ha_child spi) key=$(grep -m1 -oP "esp_sa.*$(printf 0x%08x $((spi)))\",\"[^\"]*\",\"0x\K[0-9a-f]+" "$DIR/mallory.keys")
 # Numbers that its daemon has not come to yet.
 seq=$(( $(ha_child packets) + 1000 )) update=$(( $(jq ".sequences[\"$M6\"]" "$DIR/mallory.state.json") + 100 ))
 # forge COUNT OPTIONS…: that many Binding Updates in the true SA.
