@@ -18,6 +18,7 @@ const RECORDED: usize = 256;
 const MAX_IN_FLIGHT: usize = 50_000;
 
 /// A datagram under way.
+#[derive(Clone, Copy)]
 enum Leg {
     /// To a public address.
     Public,
@@ -171,10 +172,6 @@ impl Internet {
             let extra = if jitter == 0 { 0 } else { self.rng.next_u64() % jitter };
             let at = now + delay + Duration::from_micros(extra + copy as u64);
             self.counter += 1;
-            let leg = match leg {
-                Leg::Public => Leg::Public,
-                Leg::Local(site) => Leg::Local(site),
-            };
             self.in_flight.insert((at, self.counter), Flight { leg, datagram });
         }
     }
