@@ -47,6 +47,12 @@ path_is laptop "$S6" "direct 203.0.113.2:*" || fail "the direct path was lost: $
 if dom home home user add bob >"$DIR/refused" 2>&1; then fail "the old machine gave out an address"; fi
 grep -q "$NEW" "$DIR/refused" || fail "it does not say where the home is: $(cat "$DIR/refused")"
 at_home user add bob >/dev/null || fail "the new machine gives out nothing"
+# Who joins now names the home, because the address does not tell it.
+place tablet e1
+dom tablet join $NEW "$(code_for bob)" --home 2002:c000:20a::/48 --name tablet --allow-special >"$DIR/tablet.joined"
+start tablet; registered tablet
+until_true 200 "a new member is reached" reaches server "$(entity_of tablet)"
+if dom sym1 join $OLD "$(code_for bob)" --name another --allow-special --timeout 5 >"$DIR/refused" 2>&1; then fail "the old machine let somebody in"; fi
 
 # Who was off comes to the old machine, and goes on from there.
 start sym2
