@@ -1,5 +1,4 @@
 //! `domicile join HOST --as WHO`: asking a home to be let in, and waiting until somebody there decides.
-#![expect(clippy::disallowed_methods, reason = "people decide in real time")]
 
 use std::path::Path;
 use std::time::Duration;
