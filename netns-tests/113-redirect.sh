@@ -42,6 +42,8 @@ gap_below relayed 8000 "the home moves, relayed"
 HOME_HOST=new
 until_true 100 "new conversations are relayed by the new home" reaches sym1 "$L6"
 path_is laptop "$S6" "direct 203.0.113.2:*" || fail "the direct path was lost: $(path_of laptop "$S6")"
+dom laptop reload >/dev/null; sleep 3
+at_home_in laptop $NEW || fail "after a reload the laptop is at $(ike_home laptop)"
 
 # Addresses are given out in one place only.
 if dom home home user add bob >"$DIR/refused" 2>&1; then fail "the old machine gave out an address"; fi

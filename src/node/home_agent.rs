@@ -6,7 +6,7 @@ use std::time::Instant;
 use ipnet::Ipv6Net;
 
 use super::child::Child;
-use super::{Event, Inject, Node};
+use super::{Event, HomeConfig, Inject, Node};
 use crate::dataplane::event::UdpPath;
 use crate::mobility::{Agent, AgentConfig, AgentEvent, CareOfPolicy, Change, Policy, Received, Row};
 
@@ -21,6 +21,8 @@ struct Judge<'a> {
     care_of: &'a CareOfPolicy,
     /// The machine's addresses as of now.
     interfaces: &'a [Ipv4Addr],
+    /// Homes, also those that moved.
+    homes: &'a [HomeConfig],
 }
 
 impl Policy for Judge<'_> {
@@ -29,7 +31,10 @@ impl Policy for Judge<'_> {
     }
 
     fn allows(&self, care_of: SocketAddrV4) -> bool {
-        self.care_of.allows(care_of) && !self.interfaces.contains(care_of.ip())
+        let is_home = |home: &HomeConfig| home.places.iter().any(|place| place.ip() == care_of.ip());
+        self.care_of.allows(care_of)
+            && !self.interfaces.contains(care_of.ip())
+            && !self.homes.iter().any(is_home)
     }
 }
 
@@ -92,6 +97,7 @@ impl Node {
             authority: self.authority.as_deref(),
             care_of: &role.care_of,
             interfaces: &self.interfaces,
+            homes: &self.config.homes,
         };
         if let Err(ignored) = agent.handle_packet(now, &received, &judge) {
             tracing::debug!(from = %child.remote, %ignored, "mobility message ignored");

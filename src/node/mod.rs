@@ -140,11 +140,17 @@ impl Node {
         node
     }
 
-    /// Replaces the configuration. SAs that it no longer allows are closed; a peer that failed may be tried at once.
+    /// Replaces the configuration; homes that are known keep their places ([`Self::set_homes`]). SAs that it no longer allows are closed; a peer that failed may be tried at once.
     pub fn set_config(&mut self, now: Instant, config: Config) {
         self.ike.set_config(now, config.ike.clone());
         let old = std::mem::replace(&mut self.config, config).homes;
-        let homes = std::mem::take(&mut self.config.homes);
+        let mut homes = std::mem::take(&mut self.config.homes);
+        for home in &mut homes {
+            // The configuration does not know where their roots say that they are.
+            if let Some(known) = old.iter().find(|known| known.prefix == home.prefix) {
+                home.places.clone_from(&known.places);
+            }
+        }
         self.take_homes(now, &old, homes);
         self.pairs.for_each_mut(|pair| pair.forgive(now));
         self.apply_config(now);

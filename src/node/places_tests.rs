@@ -62,6 +62,7 @@ struct World {
     /// Every datagram of the member: where to, and octets.
     sent: Vec<(SocketAddrV4, usize)>,
     moved: Vec<SocketAddrV4>,
+    member: Config,
 }
 
 impl World {
@@ -71,7 +72,7 @@ impl World {
         let mut member = config((MEMBER, 7), (agent_of(prefix()), HOME));
         member.homes = vec![home_config(places)];
         member.registrations = vec![Registration { sender: MEMBER, prefixes: Vec::new(), sequence: None }];
-        let mut hosts = vec![Host::new(member, MEMBER, Ipv4Addr::new(9, 9, 8, 1), [1; 32], now)];
+        let mut hosts = vec![Host::new(member.clone(), MEMBER, Ipv4Addr::new(9, 9, 8, 1), [1; 32], now)];
         for (at, key) in homes {
             let agent = agent_of(prefix());
             let mut home = config((agent, *key), (MEMBER, 7));
@@ -80,7 +81,7 @@ impl World {
             let part = Part { authority: Some(Arc::new(Anybody)), ..Part::default() };
             hosts.push(Host::with_part(home, part, agent, *place(*at).ip(), [*at; 32], now));
         }
-        Self { now, hosts, sent: Vec::new(), moved: Vec::new() }
+        Self { now, hosts, sent: Vec::new(), moved: Vec::new(), member }
     }
 
     fn set_places(&mut self, places: &[u8]) {
@@ -156,6 +157,11 @@ fn a_member_goes_to_a_new_place_before_it_leaves_the_old_one_and_is_bound_there(
     world.run(30);
     let there = world.hosts[0].node.ike().list(world.now);
     assert!(there.len() == 1 && there[0].path.remote == place(2), "the SA with the old place has ended");
+    // A configuration that was read again knows nothing of redirects.
+    let (now, config) = (world.now, world.member.clone());
+    world.hosts[0].act(|node, _| node.set_config(now, config));
+    world.run(120);
+    assert!(world.is_at(2) && world.moved.len() == 1, "{:?}", world.moved);
     // The redirect is over or was taken back: home again.
     world.set_places(&[1]);
     world.run(30);
@@ -182,6 +188,21 @@ fn a_place_that_is_silent_costs_little_and_the_old_one_stays_in_use() {
     world.hosts.push(Host::with_part(late, part, agent, *place(66).ip(), [66; 32], world.now));
     world.run(700);
     assert!(world.is_at(66) && world.bindings(66) == 1);
+}
+
+#[test]
+fn where_another_home_is_now_nobody_is_bound() {
+    let mut world = World::new(&[1], &[(1, HOME)]);
+    world.run(5);
+    assert_eq!(world.bindings(1), 1);
+    // Another home says that it is where the member is.
+    let other = Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0x808, 0x808, 0, 0, 0, 0, 0), 48);
+    let there = SocketAddrV4::new(world.hosts[0].v4, PORT);
+    let moved = HomeConfig { prefix: other, agent: agent_of(other), endpoint: place(5), places: vec![there] };
+    let now = world.now;
+    world.home(1).act(|node, _| node.set_homes(now, vec![moved]));
+    world.run(1800);
+    assert_eq!(world.bindings(1), 0, "the binding was not renewed");
 }
 
 #[test]
