@@ -157,6 +157,7 @@ impl Sa {
 
     fn retransmit(&mut self, ctx: &mut Context, now: Instant) {
         let leaves = self.farewell().is_some();
+        let seen = self.window.waiting_probe();
         let Some(out) = self.window.outstanding.as_mut().filter(|out| out.next <= now) else { return };
         if matches!(self.phase, Phase::Established { .. }) && !leaves {
             out.reprieve(self.heard);
@@ -165,6 +166,9 @@ impl Sa {
             let path = match &out.task {
                 // Every second time on the old path, in case that one still lives.
                 Task::Probe { path, .. } if out.sent % 2 == 1 => *path,
+                // The window must be free before the peer is asked where it is: if the request gets lost because it is not
+                // there any more, the answer has to come from where it seems to be.
+                _ if out.sent % 2 == 1 => seen.unwrap_or(self.path),
                 _ => self.path,
             };
             ctx.send(path, &out.datagrams);

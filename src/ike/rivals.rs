@@ -18,13 +18,13 @@ impl Endpoint {
     pub(super) fn established(&mut self, now: Instant, id: IkeId, initial_contact: bool) {
         let Some(new) = self.sas.get(id) else { return };
         let (pair, created, initiator, replaces) = (new.pair(), new.created, new.initiator, new.replaces);
-        let others: Vec<(IkeId, bool, Instant)> = self
+        let others: Vec<(IkeId, bool, Instant, Instant)> = self
             .sas
             .between(pair)
             .filter(|sa| sa.id != id)
-            .filter_map(|sa| Some((sa.id, sa.initiator, sa.established_since()?)))
+            .filter_map(|sa| Some((sa.id, sa.initiator, sa.created, sa.established_since()?)))
             .collect();
-        for (other, other_initiator, since) in others {
+        for (other, other_initiator, other_created, since) in others {
             if initial_contact && since < created {
                 // The peer restarted: what it had before is gone (RFC 7296 §2.4).
                 self.remove(now, other, CloseReason::InitialContact);
@@ -33,7 +33,9 @@ impl Endpoint {
             let simultaneous = created < since && initiator != other_initiator && replaces != Some(other);
             // Of two that crossed, the one that the lower address started stays.
             let lower_started_new = initiator == (pair.0 < pair.1);
-            let loser = if simultaneous && !lower_started_new { id } else { other };
+            // Begun by the same end before the other one, and delayed: of a life of the peer before this one.
+            let late = initiator == other_initiator && created < other_created;
+            let loser = if late || simultaneous && !lower_started_new { id } else { other };
             // Ends may see the order differently. Therefore nobody deletes at once what the other may want to keep: only
             // an SA of one's own that lost, or the one that the new one was made to replace.
             let ours = simultaneous && if loser == id { initiator } else { other_initiator };

@@ -183,6 +183,14 @@ impl Window {
         self.queue.push_front(Want::Probe(path));
     }
 
+    /// Where the peer's packets come from, if a probe of that waits for the window.
+    pub(super) fn waiting_probe(&self) -> Option<UdpPath> {
+        self.queue.iter().find_map(|want| match want {
+            Want::Probe(path) => Some(*path),
+            _ => None,
+        })
+    }
+
     /// The next exchange, when the window is free.
     pub(super) fn next_want(&mut self) -> Option<Want> {
         if self.outstanding.is_some() { None } else { self.queue.pop_front() }

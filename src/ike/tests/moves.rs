@@ -59,6 +59,34 @@ fn a_nat_that_changes_its_mapping_is_followed_without_its_owner() {
 }
 
 #[test]
+fn a_request_to_where_the_peer_was_does_not_keep_us_from_asking_where_it_is() {
+    let mut pair = Pair::new(Setup::default());
+    let inside = pair.hosts[A].v4;
+    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
+    pair.initiate(A);
+    pair.run(secs(2));
+    pair.network.reboot_nat(inside);
+    // B's request leaves for a mapping that is no more; then A's packets come from the new one.
+    let child = pair.active(B).clone();
+    let id = pair.hosts[B].active;
+    pair.act(B, |endpoint, now| id.into_iter().for_each(|id| endpoint.rekey_child(now, id)));
+    pair.run(ms(100));
+    let mut path = child.path;
+    path.remote.set_port(20_002);
+    let from = pair.path(A);
+    let datagram =
+        crate::sim::network::Datagram { source: from.local, destination: from.remote, payload: vec![0xff] };
+    let now = pair.now;
+    pair.network.send(now, datagram);
+    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, path));
+    pair.run(secs(5));
+    assert_eq!(pair.hosts[B].paths.last(), Some(&path));
+    settle(&mut pair);
+    pair.assert_agreed();
+    assert!(pair.hosts[B].ike_closed.is_empty(), "{:?}", pair.hosts[B].ike_closed);
+}
+
+#[test]
 fn an_address_that_does_not_answer_is_not_believed() {
     let mut pair = Pair::connected(Setup::default());
     let child = pair.active(B).clone();
