@@ -268,6 +268,14 @@ impl Daemon {
     /// Says goodbye to every peer and waits a moment for the answers.
     async fn goodbye(&mut self) -> Result<(), Error> {
         let end = Instant::now() + GOODBYE;
+        // Relayed goodbyes pass only while we are bound.
+        self.node.part(Instant::now());
+        self.drain();
+        while !self.node.has_parted() {
+            let event = tokio::time::timeout_at((end - GOODBYE / 2).into(), self.events.recv()).await;
+            let Ok(Some(event)) = event else { break };
+            self.handle_data(event);
+        }
         self.node.deregister(Instant::now());
         self.drain();
         self.keep_bindings(Instant::now(), true);

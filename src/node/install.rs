@@ -147,10 +147,10 @@ impl Node {
                     self.send_on(now, next);
                 }
                 None => {
-                    self.paths.remove(&key);
                     pair.active = None;
                     pair.put_off(now);
                     drop(pair);
+                    self.end_paths(key);
                     self.publisher.remove_outbound(key.0, key.1);
                     self.events.push_back(Event::PeerDown {
                         local: key.0,

@@ -38,6 +38,7 @@ use crate::dataplane::tables::Publisher;
 use crate::ike::{self, ChildId, IkeId};
 use crate::mobility;
 use crate::policy::spd::Action;
+use crate::wire::ike::{Header, exchange, flags};
 use child::Child;
 pub use config::{Config, HomeAgentConfig, HomeConfig, PeerConfig, Registration};
 pub use event::{Event, Inject};
@@ -87,11 +88,15 @@ pub struct Node {
     places: Places,
     /// Path control of the pairs that met on the relayed path.
     paths: Indexed<PairKey, Paths>,
+    /// Numbers that path control has used up to now: generations and moves.
+    paths_used: u32,
     /// IKE SAs that were authenticated on the relayed path, and those that replaced them.
     met_relayed: BTreeSet<IkeId>,
     /// The bindings of others, where we are the home agent.
     agent: Option<mobility::Agent>,
     authority: Option<Arc<dyn Authority>>,
+    /// After the goodbye nothing new begins.
+    leaving: bool,
     injects: VecDeque<Inject>,
     tun: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
@@ -123,6 +128,7 @@ impl Node {
             interfaces: Vec::new(),
             places: Places::default(),
             paths: Indexed::new(),
+            paths_used: 0,
             met_relayed: BTreeSet::new(),
             agent: None,
             authority: None,
@@ -130,6 +136,7 @@ impl Node {
             tick: None,
             drops: BTreeMap::new(),
             refusals: ike::Rare::new(now),
+            leaving: false,
             injects: VecDeque::new(),
             tun: VecDeque::new(),
             events: VecDeque::new(),
@@ -177,6 +184,7 @@ impl Node {
     /// The data plane told something.
     pub fn handle_data_event(&mut self, now: Instant, event: DataEvent, route: RouteLookup<'_>) {
         match event {
+            _ if self.leaving && begins_something(&event) => self.count("leaving"),
             DataEvent::Ike { path, message } => self.ike.handle_datagram(now, path, &message),
             DataEvent::Control { spi, path, what } => self.control(now, spi, path, &what),
             DataEvent::Acquire { packet } => self.acquire(now, packet, route),
@@ -324,6 +332,26 @@ impl Node {
         taken
     }
 
+    /// The first part of a goodbye: to everybody but our home agents, which relay it.
+    pub fn part(&mut self, now: Instant) {
+        self.leaving = true;
+        self.pairs.for_each_mut(|pair| pair.keep_up = false);
+        for ike in self.ikes.of(|key| !self.is_with_home_agent(*key)) {
+            self.ike.close(now, ike);
+        }
+        self.drain(now);
+    }
+
+    /// Everybody but our home agents has answered.
+    pub fn has_parted(&self) -> bool {
+        self.ikes.pairs().all(|key| self.is_with_home_agent(*key))
+    }
+
+    fn is_with_home_agent(&self, (local, remote): PairKey) -> bool {
+        let ours = self.config.registrations.iter().any(|registration| registration.sender == local);
+        ours && self.config.home_of(local).is_some_and(|home| home.agent == remote)
+    }
+
     /// Takes our bindings back: before `shutdown`, and sent before it.
     pub fn deregister(&mut self, now: Instant) {
         self.mobility.deregister_all(now);
@@ -333,6 +361,7 @@ impl Node {
     /// Says goodbye to every peer.
     pub fn shutdown(&mut self, now: Instant) {
         self.pairs.for_each_mut(|pair| pair.keep_up = false);
+        self.leaving = true;
         self.ike.close_all(now);
         self.drain(now);
     }
@@ -457,5 +486,20 @@ impl Node {
             pair.attempt = Attempt::Running;
         }
         Ok(())
+    }
+}
+
+/// A packet that wants an SA, or somebody who does.
+fn begins_something(event: &DataEvent) -> bool {
+    match event {
+        DataEvent::Ike { message, .. } => Header::parse(message).is_ok_and(|header| {
+            header.exchange == exchange::IKE_SA_INIT && header.flags & flags::RESPONSE == 0
+        }),
+        DataEvent::Acquire { .. } | DataEvent::UnknownSpi { .. } => true,
+        DataEvent::Control { .. }
+        | DataEvent::NewSource { .. }
+        | DataEvent::FirstPacket { .. }
+        | DataEvent::SoftLimit { .. }
+        | DataEvent::Exhausted { .. } => false,
     }
 }

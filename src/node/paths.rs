@@ -48,7 +48,7 @@ impl Node {
             let mut seed = [0; 32];
             self.rng.fill_bytes(&mut seed);
             let config = path::Config { full_size: self.config.mtu, ..path::Config::default() };
-            let mut agent = path::Agent::new(config, seed);
+            let mut agent = path::Agent::new(config, seed).after(self.paths_used);
             agent.handle_local_candidates(now, &self.candidates(key.0));
             self.paths.or_insert_with(key, || Paths { agent, relayed });
         }
@@ -67,9 +67,17 @@ impl Node {
         if relayed {
             self.met_relayed.insert(info.id);
             if fresh {
-                self.paths.remove(&key);
+                self.end_paths(key);
             }
         }
+    }
+
+    /// The next agent goes on behind the numbers of this one.
+    pub(super) fn end_paths(&mut self, key: PairKey) {
+        if let Some(paths) = self.paths.get(&key) {
+            self.paths_used = self.paths_used.max(paths.agent.used().saturating_add(1));
+        }
+        self.paths.remove(&key);
     }
 
     /// Path control ends with the last IKE SA of the relayed path. What is left goes where its own IKE SA goes.
@@ -78,7 +86,7 @@ impl Node {
         if left.iter().any(|id| self.met_relayed.contains(id)) || !self.paths.contains_key(&key) {
             return;
         }
-        self.paths.remove(&key);
+        self.end_paths(key);
         let path = self.ike.list_between(now, key).find(|info| left.contains(&info.id)).map(|info| info.path);
         let installed = self.pairs.get(&key).map(|pair| pair.installed.clone()).unwrap_or_default();
         if let Some(path) = path {

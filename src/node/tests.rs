@@ -166,6 +166,17 @@ fn a_peer_that_is_kept_up_is_called_without_traffic_and_again() {
 }
 
 #[test]
+fn after_the_goodbye_nothing_begins() {
+    let (mut node, now) = node(there(), false);
+    node.shutdown(now);
+    acquire(&mut node, now, entity(1), 0);
+    let path = UdpPath::direct(SocketAddrV4::new(address(0, 0), PORT), there().unwrap());
+    node.handle_data_event(now, DataEvent::UnknownSpi { spi: 300, path }, &ROUTE);
+    assert_eq!((transmits(&mut node), node.drops().get("leaving")), (0, Some(&2)));
+    assert!(node.is_quiet());
+}
+
+#[test]
 fn connect_is_impatient_but_starts_one_attempt() {
     let (mut node, now) = node(there(), false);
     for _ in 0..3 {

@@ -100,6 +100,20 @@ impl Agent {
         }
     }
 
+    /// Its numbers begin behind these, which an earlier agent for the same peer had used: both ends do not begin anew in
+    /// the same instant, and what is lower than before the other one ignores.
+    #[must_use]
+    pub fn after(mut self, used: u32) -> Self {
+        self.moves = used;
+        self.exchange.begin_after(used);
+        self
+    }
+
+    /// The highest number that was told to the peer.
+    pub fn used(&self) -> u32 {
+        self.moves.max(self.exchange.generation())
+    }
+
     // Inputs.
 
     /// Our own addresses: those of interfaces, and the one that the home agent sees. Replaces what was given before. While

@@ -76,6 +76,16 @@ impl Exchange {
         }
     }
 
+    /// Generations begin behind this one.
+    pub(super) fn begin_after(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
+    /// The last generation of our own.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// What the peer named last.
     pub(super) fn peer(&self) -> &CandidateList {
         &self.peer

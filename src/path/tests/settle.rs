@@ -49,6 +49,19 @@ fn every_pair_of_nats_goes_direct_exactly_when_it_can() {
 }
 
 #[test]
+fn agents_that_begin_anew_one_after_the_other_find_each_other_again() {
+    for first in [A, B] {
+        let mut world = settled([Kind::Port, Kind::Address]);
+        for host in [first, 1 - first] {
+            world.begin_anew(host);
+            world.run_for(secs(7));
+        }
+        let end = world.now + secs(5);
+        assert!(world.run_while(end, |world| !both_direct(world)), "they stayed relayed");
+    }
+}
+
+#[test]
 fn the_first_direct_packet_leaves_within_three_relayed_round_trips() {
     for kinds in [[Kind::Public, Kind::Public], [Kind::Port, Kind::Port], [Kind::Symmetric, Kind::Address]] {
         let mut world = apart(1, kinds);

@@ -240,6 +240,19 @@ impl World {
         self.schedule(self.now + 2 * HOME_DELAY, Happening::Bound(host, arrivals));
     }
 
+    /// The host's agent is replaced: it was authenticated anew.
+    pub(super) fn begin_anew(&mut self, host: usize) {
+        self.note(format_args!("{host} begins anew"));
+        let used = self.hosts[host].agent.used() + 1;
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let agent = Agent::new(Config::default(), seed);
+        self.hosts[host].agent = agent.after(used);
+        let candidates = self.candidates(host);
+        self.hosts[host].agent.handle_local_candidates(self.now, &candidates);
+        self.drain(host);
+    }
+
     pub(super) fn reboot(&mut self, site: usize) {
         self.note(format_args!("NAT of site {site} reboots"));
         self.sites[site].reboot();
