@@ -313,6 +313,11 @@ impl Host {
         self.keep_bindings(now, false);
     }
 
+    /// The first part of `down`: every correspondent is told.
+    pub fn part(&mut self, now: Instant) {
+        self.act(|node, _| node.part(now));
+    }
+
     /// `down`: what is bound is taken back, and every peer is told. Let time pass, then [`restart`](Self::restart).
     pub fn goodbye(&mut self, now: Instant) {
         self.act(|node, _| node.deregister(now));

@@ -44,7 +44,7 @@ pub(super) fn direct_possible([one, other]: [Place; 2]) -> bool {
 pub(super) fn most_bindings(plan: &Plan, home: usize) -> usize {
     plan.machines
         .iter()
-        .filter(|machine| machine.home == home && machine.role != Role::Home)
+        .filter(|machine| machine.home == home && matches!(machine.role, Role::Device | Role::Server))
         .map(|machine| 1 + machine.prefixes().len())
         .sum()
 }

@@ -9,12 +9,15 @@ use ipnet::Ipv6Net;
 
 use super::plan::{Machine, Plan, Role};
 use crate::addr::home::Homes;
+use crate::addr::plan::USERS;
 use crate::crypto::identity::PrivateKey;
+use crate::crypto::identity::PublicKey;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::relay::Roles;
+use crate::home::talk::Revocation;
 use crate::ike::{self, LocalEntity};
 use crate::mobility::CareOfPolicy;
-use crate::node::{self, HomeAgentConfig, HomeConfig, Registration};
+use crate::node::{self, HomeAgentConfig, HomeConfig, PeerConfig, Registration};
 use crate::pki::{Authority, Kind, LeafRequest, MAX_LEAF_LIFETIME, TrustStore};
 use crate::policy::pad::Pad;
 use crate::policy::spd::{Action, Policy, Services, Spd};
@@ -29,6 +32,12 @@ pub(super) const EPOCH: u64 = 1_800_000_000;
 #[derive(Default)]
 pub(super) struct Registry(Mutex<BTreeMap<Ipv6Addr, Vec<Ipv6Net>>>);
 
+impl Registry {
+    fn remove(&self, sender: Ipv6Addr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&sender);
+    }
+}
+
 impl node::Authority for Registry {
     fn may_bind(&self, sender: Ipv6Addr, prefix: Ipv6Net) -> bool {
         let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,9 +50,17 @@ pub(super) struct People {
     /// Certificate authorities, by home.
     authorities: Vec<Authority>,
     /// Registries, by home.
-    pub(super) registries: Vec<Arc<Registry>>,
+    registries: Vec<Arc<Registry>>,
     keys: BTreeMap<Ipv6Addr, PrivateKey>,
+    /// The last certificate of everybody.
     leaves: BTreeMap<Ipv6Addr, Vec<u8>>,
+    /// Every certificate, as it would be revoked.
+    issued: Vec<Revocation>,
+    /// What was revoked, by home.
+    revoked: BTreeMap<usize, Vec<Revocation>>,
+    lifetime: u64,
+    /// What somebody made himself who belongs to no home: his key, and a certificate for whom he claims to be.
+    forged: Option<(PrivateKey, Vec<u8>)>,
     start: Instant,
 }
 
@@ -52,7 +69,8 @@ fn kind(machine: &Machine, entity: Ipv6Addr) -> Kind {
     match (machine.role, first) {
         (Role::Home, true) => Kind::Home,
         (Role::Device, _) => Kind::Device,
-        (Role::Home, false) | (Role::Server, true) => Kind::Node,
+        (Role::Forger, _) if entity.segments()[3] == USERS => Kind::Device,
+        (Role::Home, false) | (Role::Server, true) | (Role::Forger, _) => Kind::Node,
         (Role::Server, false) => Kind::Service,
     }
 }
@@ -60,44 +78,103 @@ fn kind(machine: &Machine, entity: Ipv6Addr) -> Kind {
 impl People {
     /// Homes are founded, everybody gets a certificate of the own home. An error is a mistake in the plan.
     pub(super) fn new(plan: &Plan, dice: &mut Dice, start: Instant) -> Result<Self, String> {
-        let random = |dice: &mut Dice| -> [u8; 16] {
-            let mut octets = [0; 16];
-            octets.copy_from_slice(&dice.seed()[..16]);
-            octets
-        };
         let mut authorities = Vec::new();
         let mut registries = Vec::new();
         for home in 0..plan.homes.len() {
             let key = PrivateKey::from_seed(&dice.seed());
             let founded = Authority::create(key, plan.prefix(home), None, EPOCH, random(dice));
             authorities.push(founded.map_err(|error| error.to_string())?);
-            let members = plan.machines.iter().filter(|machine| machine.home == home);
+            let members =
+                plan.machines.iter().filter(|machine| machine.home == home && machine.role != Role::Forger);
             let allowed = members.filter_map(|machine| {
                 let sender = *machine.entities.first()?;
                 Some((sender, [vec![Ipv6Net::from(sender)], machine.prefixes()].concat()))
             });
             registries.push(Arc::new(Registry(Mutex::new(allowed.collect()))));
         }
-        let mut people =
-            Self { authorities, registries, keys: BTreeMap::new(), leaves: BTreeMap::new(), start };
+        let mut people = Self {
+            authorities,
+            registries,
+            keys: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            issued: Vec::new(),
+            revoked: BTreeMap::new(),
+            lifetime: plan.leaf,
+            forged: None,
+            start,
+        };
         for machine in &plan.machines {
+            if machine.role == Role::Forger {
+                people.forge(plan, machine, dice)?;
+                continue;
+            }
             for entity in &machine.entities {
-                let key = PrivateKey::from_seed(&dice.seed());
-                let request = LeafRequest {
-                    address: *entity,
-                    name: None,
-                    kind: kind(machine, *entity),
-                    key: key.public(),
-                    lifetime: MAX_LEAF_LIFETIME,
-                };
-                let authority = people.authorities.get(machine.home).ok_or("a machine without a home")?;
-                let leaf =
-                    authority.issue(&request, EPOCH, random(dice)).map_err(|error| error.to_string())?;
-                people.keys.insert(*entity, key);
-                people.leaves.insert(*entity, leaf.der);
+                people.keys.insert(*entity, PrivateKey::from_seed(&dice.seed()));
+                people.issue(machine, *entity, EPOCH, dice)?;
             }
         }
         Ok(people)
+    }
+
+    fn forge(&mut self, plan: &Plan, machine: &Machine, dice: &mut Dice) -> Result<(), String> {
+        let address = *machine.entities.first().ok_or("a forger who claims to be nobody")?;
+        let key = PrivateKey::from_seed(&dice.seed());
+        let root = PrivateKey::from_seed(&dice.seed());
+        let founded = Authority::create(root, plan.prefix(machine.home), None, EPOCH, random(dice));
+        let authority = founded.map_err(|error| error.to_string())?;
+        let request = LeafRequest {
+            address,
+            name: None,
+            kind: kind(machine, address),
+            key: key.public(),
+            lifetime: MAX_LEAF_LIFETIME,
+        };
+        let leaf = authority.issue(&request, EPOCH, random(dice)).map_err(|error| error.to_string())?;
+        self.forged = Some((key, leaf.der));
+        Ok(())
+    }
+
+    /// A certificate for somebody of a home, from now on.
+    pub(super) fn issue(
+        &mut self,
+        machine: &Machine,
+        address: Ipv6Addr,
+        unix: u64,
+        dice: &mut Dice,
+    ) -> Result<Vec<u8>, String> {
+        let request = LeafRequest {
+            address,
+            name: None,
+            kind: kind(machine, address),
+            key: self.key(address),
+            lifetime: self.lifetime,
+        };
+        let authority = self.authorities.get(machine.home).ok_or("a machine without a home")?;
+        let leaf = authority.issue(&request, unix, random(dice)).map_err(|error| error.to_string())?;
+        self.issued.push(Revocation { address, serial: leaf.serial.to_string(), not_after: leaf.not_after });
+        self.leaves.insert(address, leaf.der.clone());
+        Ok(leaf.der)
+    }
+
+    /// Somebody's public key.
+    pub(super) fn key(&self, address: Ipv6Addr) -> PublicKey {
+        self.keys.get(&address).map_or_else(|| PrivateKey::from_seed(&[0; 32]).public(), PrivateKey::public)
+    }
+
+    /// The certificates of this address are revoked, and it may bind nothing any more.
+    pub(super) fn revoke(&mut self, home: usize, address: Ipv6Addr) -> Vec<Revocation> {
+        if let Some(registry) = self.registries.get(home) {
+            registry.remove(address);
+        }
+        let list: Vec<Revocation> =
+            self.issued.iter().filter(|one| one.address == address).cloned().collect();
+        self.revoked.entry(home).or_default().extend(list.iter().cloned());
+        list
+    }
+
+    /// What a home revoked.
+    pub(super) fn revoked(&self, home: usize) -> Vec<Revocation> {
+        self.revoked.get(&home).cloned().unwrap_or_default()
     }
 
     /// What a machine trusts, with the memory of an earlier run.
@@ -109,7 +186,9 @@ impl People {
             trust.change(|store| store.pin(root)).map_err(|error| error.to_string())?;
         }
         for entity in &machine.entities {
-            let leaf = self.leaves.get(entity).cloned().unwrap_or_default();
+            let forged = self.forged.as_ref().filter(|_| machine.role == Role::Forger);
+            let leaf = forged.map_or_else(|| self.leaves.get(entity), |(_, leaf)| Some(leaf));
+            let leaf = leaf.cloned().unwrap_or_default();
             trust.set_own(leaf, Vec::new()).map_err(|error| error.to_string())?;
         }
         Ok(Arc::new(trust))
@@ -117,7 +196,10 @@ impl People {
 
     /// The configuration of a machine.
     pub(super) fn config(&self, plan: &Plan, machine: &Machine, trust: Arc<Trust>) -> node::Config {
-        let keys = machine.entities.iter().filter_map(|entity| Some((*entity, self.keys.get(entity)?)));
+        let forged = self.forged.as_ref().filter(|_| machine.role == Role::Forger).map(|(key, _)| key);
+        let key = |entity| forged.or_else(|| self.keys.get(entity));
+        let keys = machine.entities.iter().filter_map(|entity| Some((*entity, key(entity)?)));
+        let victims = if forged.is_some() { plan.victims() } else { Vec::new() };
         let home_agent = (machine.role == Role::Home).then(|| HomeAgentConfig {
             prefix: plan.prefix(machine.home),
             address: plan.agent(machine.home),
@@ -140,7 +222,15 @@ impl People {
                 fragment_size: 1280,
                 keylog: true,
             },
-            peers: Vec::new(),
+            peers: victims
+                .into_iter()
+                .map(|(address, endpoint)| PeerConfig {
+                    name: address.to_string(),
+                    address,
+                    endpoint: Some(endpoint),
+                    keep_up: true,
+                })
+                .collect(),
             homes: machine.trusts.iter().map(|home| home_config(plan, *home)).collect(),
             registrations: sender
                 .into_iter()
@@ -165,6 +255,12 @@ impl People {
             },
         }
     }
+}
+
+fn random(dice: &mut Dice) -> [u8; 16] {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&dice.seed()[..16]);
+    octets
 }
 
 fn home_config(plan: &Plan, home: usize) -> HomeConfig {

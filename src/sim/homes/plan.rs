@@ -9,9 +9,14 @@ use ipnet::Ipv6Net;
 use crate::addr::plan::{FIRST_NODE, device, home_agent, in_subnet};
 use crate::addr::six_to_four::home_prefix;
 use crate::ike::Lifetimes;
+use crate::pki::MAX_LEAF_LIFETIME;
 use crate::sim::nat::Kind;
 use crate::sim::network::Conditions;
 use crate::sim::scenario::{Dice, PORT};
+
+/// Seconds that certificates are valid which end within the simulation: the third in which they are renewed is longer than
+/// any storm.
+pub(super) const SHORT_LEAF: u64 = 600;
 
 /// What a machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub(super) enum Role {
     Device,
     /// A node with a /64 and a service in it.
     Server,
+    /// Somebody who claims to be a member of a home, perhaps one that there is, with a certificate of a root of his own.
+    Forger,
 }
 
 /// One machine.
@@ -45,7 +52,7 @@ impl Machine {
     pub(super) fn prefixes(&self) -> Vec<Ipv6Net> {
         match (self.role, self.entities.first()) {
             (Role::Server, Some(node)) => vec![Ipv6Net::new_assert(*node, 64).trunc()],
-            (Role::Home | Role::Device | Role::Server, _) => Vec::new(),
+            (Role::Home | Role::Device | Role::Server | Role::Forger, _) => Vec::new(),
         }
     }
 }
@@ -95,6 +102,8 @@ pub(super) struct Plan {
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) lifetimes: Lifetimes,
     pub(super) child_pfs: bool,
+    /// Seconds that certificates are valid.
+    pub(super) leaf: u64,
 }
 
 fn millis(dice: &mut Dice, from: u64, to: u64) -> Duration {
@@ -113,6 +122,11 @@ impl Plan {
         let trusts = trusts(&mut dice, homes.len());
         let machines = machines(&mut dice, &homes, sites.len(), &trusts);
         let conversations = conversations(&mut dice, &homes, &machines);
+        let mut machines = machines;
+        if dice.once_in(4) {
+            let forger = forger(&mut dice, &homes, sites.len(), &machines);
+            machines.push(forger);
+        }
         let storm = storm(&mut dice);
         let acts = if dice.once_in(8) {
             Vec::new()
@@ -123,7 +137,8 @@ impl Plan {
         };
         let lifetimes = lifetimes(&mut dice);
         let child_pfs = dice.once_in(4);
-        Self { homes, sites, machines, conversations, storm, acts, lifetimes, child_pfs }
+        let leaf = if dice.once_in(10) { SHORT_LEAF } else { MAX_LEAF_LIFETIME };
+        Self { homes, sites, machines, conversations, storm, acts, lifetimes, child_pfs, leaf }
     }
 
     /// The prefix of a home.
@@ -141,9 +156,39 @@ impl Plan {
         home_agent(self.homes.get(home).copied().unwrap_or(Ipv4Addr::UNSPECIFIED))
     }
 
+    /// Whom forgers call, and where that is: whoever has a public address to begin with.
+    pub(super) fn victims(&self) -> Vec<(Ipv6Addr, SocketAddrV4)> {
+        let place = |at: usize, machine: &Machine| match machine.role {
+            Role::Home => Some(self.endpoint(machine.home)),
+            Role::Device | Role::Server => {
+                let (kind, _) = *self.sites.get(machine.site)?;
+                let v4 = address(kind, machine.site, at, 0);
+                (kind == Kind::Public).then_some(SocketAddrV4::new(v4, PORT))
+            }
+            Role::Forger => None,
+        };
+        let machines = self.machines.iter().enumerate();
+        machines
+            .filter_map(|(at, machine)| Some((machine, place(at, machine)?)))
+            .flat_map(|(machine, place)| machine.entities.iter().map(move |entity| (*entity, place)))
+            .collect()
+    }
+
     /// The machine that an address belongs to.
     pub(super) fn owner(&self, address: Ipv6Addr) -> Option<usize> {
-        self.machines.iter().position(|machine| machine.entities.contains(&address))
+        self.machines
+            .iter()
+            .position(|machine| machine.role != Role::Forger && machine.entities.contains(&address))
+    }
+}
+
+/// The address of a machine in a site, another one at each visit.
+pub(super) fn address(kind: Kind, site: usize, at: usize, visits: u8) -> Ipv4Addr {
+    let host = at as u8 * 20 + visits % 20 + 1;
+    if kind == Kind::Public {
+        Ipv4Addr::new(20, 1, site as u8, host)
+    } else {
+        Ipv4Addr::new(192, 168, site as u8, host)
     }
 }
 
@@ -198,6 +243,25 @@ fn machines(dice: &mut Dice, homes: &[Ipv4Addr], sites: usize, trusts: &[BTreeSe
         }
     }
     machines
+}
+
+fn forger(dice: &mut Dice, homes: &[Ipv4Addr], sites: usize, machines: &[Machine]) -> Machine {
+    let home = dice.below(homes.len() as u64) as usize;
+    let claimed = device(homes[home], 99, 1);
+    let members: Vec<Ipv6Addr> = machines
+        .iter()
+        .filter(|machine| machine.role != Role::Home && machine.home == home)
+        .filter_map(|machine| machine.entities.first().copied())
+        .collect();
+    let claimed = if dice.once_in(3) { claimed } else { dice.pick(&members, claimed) };
+    Machine {
+        role: Role::Forger,
+        home,
+        site: homes.len() + dice.below((sites - homes.len()) as u64) as usize,
+        entities: vec![claimed],
+        trusts: (0..homes.len()).collect(),
+        refuses: BTreeSet::new(),
+    }
 }
 
 /// Pairs of addresses of different machines: applications try everything, allowed or not.

@@ -2,9 +2,11 @@
 
 mod acts;
 mod calm;
+mod ends;
+mod members;
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv6Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use super::check::{self, Bindings, packet_of};
 use super::internet::{Arrival, Internet};
 use super::model::{Place, may_talk};
 use super::people::People;
-use super::plan::{Plan, Role};
+use super::plan::{Plan, Role, address};
 use crate::node::Event;
 use crate::policy::trust::Trust;
 use crate::sim::host::Host;
@@ -78,6 +80,14 @@ pub struct World {
     next_packet: Instant,
     pace: Duration,
     number: u64,
+    /// Packets that were sent in the name of somebody else.
+    forged: BTreeSet<u64>,
+    /// When somebody was revoked.
+    revoked: BTreeMap<Ipv6Addr, Instant>,
+    /// Which machine has heard of that, and when: those with an SA with the home agent at once.
+    told: BTreeMap<usize, Instant>,
+    /// Certificates are looked at.
+    next_look: Instant,
     /// Packets of the last seconds that have to arrive.
     recent: Vec<Sent>,
     later: BTreeMap<(Instant, u64), Later>,
@@ -88,16 +98,6 @@ pub struct World {
 }
 
 type Outcome<T = ()> = Result<T, String>;
-
-/// The address of a machine in a site, another one at each visit.
-fn address(kind: Kind, site: usize, at: usize, visits: u8) -> Ipv4Addr {
-    let host = at as u8 * 20 + visits % 20 + 1;
-    if kind == Kind::Public {
-        Ipv4Addr::new(20, 1, site as u8, host)
-    } else {
-        Ipv4Addr::new(192, 168, site as u8, host)
-    }
-}
 
 impl World {
     /// Runs a seed. `start` is any moment; `trace` asks for a record of what happened.
@@ -133,7 +133,9 @@ impl World {
             let config = people.config(&plan, machine, Arc::clone(&trust));
             let v4 = match machine.role {
                 Role::Home => *plan.endpoint(machine.home).ip(),
-                Role::Device | Role::Server => address(internet.kind(machine.site), machine.site, at, 0),
+                Role::Device | Role::Server | Role::Forger => {
+                    address(internet.kind(machine.site), machine.site, at, 0)
+                }
             };
             internet.arrive_at(SocketAddrV4::new(v4, PORT));
             let first = machine.entities.first().copied().unwrap_or(Ipv6Addr::UNSPECIFIED);
@@ -156,6 +158,10 @@ impl World {
             next_packet: start,
             pace: Duration::from_millis(700),
             number: 0,
+            forged: BTreeSet::new(),
+            revoked: BTreeMap::new(),
+            told: BTreeMap::new(),
+            next_look: start + members::LOOK,
             recent: Vec::new(),
             later: BTreeMap::new(),
             counter: 0,
@@ -176,7 +182,9 @@ impl World {
             self.note(|| format!("--- {act:?}"));
             self.perform(act)?;
         }
-        self.calm()
+        let settled = self.calm()?;
+        self.end()?;
+        Ok(settled)
     }
 
     /// Both directions of every conversation.
@@ -185,8 +193,30 @@ impl World {
             self.send_packet(one, other)?;
             self.send_packet(other, one)?;
         }
+        self.forge_packets()?;
         let now = self.now;
         self.recent.retain(|sent| now < sent.at + Duration::from_secs(3));
+        Ok(())
+    }
+
+    /// Whoever claims to be somebody else sends in that name.
+    fn forge_packets(&mut self) -> Outcome {
+        for at in 0..self.members.len() {
+            let machine = &self.plan.machines[at];
+            let Some(from) = machine.entities.first().copied().filter(|_| machine.role == Role::Forger)
+            else {
+                continue;
+            };
+            for (to, _) in self.plan.victims() {
+                let number = self.number;
+                self.number += 1;
+                self.forged.insert(number);
+                let packet = packet_of(from, to, number, 0);
+                self.observer.application_sends(number, packet.clone());
+                self.members[at].host.from_application(self.now, &packet);
+                self.collect(at, 0)?;
+            }
+        }
         Ok(())
     }
 
@@ -196,7 +226,7 @@ impl World {
         let number = self.number;
         self.number += 1;
         let packet = packet_of(from, to, number, length);
-        if may_talk(&self.plan, from, to) {
+        if may_talk(&self.plan, from, to) && !self.revoked.contains_key(&from) {
             self.recent.push(Sent { number, at: self.now, from, to });
         }
         self.observer.application_sends(number, packet.clone());
@@ -257,6 +287,10 @@ impl World {
                 check::bounds(&self.plan, at, &self.members[at].host, self.now)?;
                 self.check_bindings(at)?;
             }
+            if self.next_look <= self.now {
+                self.next_look = self.now + members::LOOK;
+                self.renew()?;
+            }
         }
         self.steps += 1;
         if self.steps > STEPS_PER_SECOND {
@@ -292,6 +326,7 @@ impl World {
         let (delivered, forwarded) =
             (std::mem::take(&mut host.delivered), std::mem::take(&mut host.forwarded));
         host.errors.clear();
+        let (mut documents, mut greeted) = (Vec::new(), Vec::new());
         for event in events {
             self.observer.key_logged(&event)?;
             match event {
@@ -300,10 +335,15 @@ impl World {
                     self.note(|| format!("{at}: {event:?}"));
                     self.check_bindings(at)?;
                 }
-                Event::PeerUp { .. }
-                | Event::PeerDown { .. }
+                Event::Document { ike, local, remote, ref document } => {
+                    documents.push((ike, [local, remote], document.clone()));
+                }
+                Event::PeerUp { local, remote } => {
+                    self.note(|| format!("{at}: {event:?}"));
+                    greeted.push([local, remote]);
+                }
+                Event::PeerDown { .. }
                 | Event::PeerFailed { .. }
-                | Event::Document { .. }
                 | Event::SequenceReserved { .. }
                 | Event::Registered { .. }
                 | Event::Observed { .. }
@@ -328,6 +368,12 @@ impl World {
         }
         let member = &mut self.members[at];
         member.due = member.host.poll_timeout().map(|(due, _)| due);
+        for (ike, ends, document) in documents {
+            self.hear(at, ike, ends, &document)?;
+        }
+        for ends in greeted {
+            self.greet(at, ends)?;
+        }
         Ok(())
     }
 
@@ -341,10 +387,21 @@ impl World {
         }
         let number = self.observer.tunnel_delivers(to, packet)?;
         self.note(|| format!("{at}: gets packet {number} from {from}"));
-        if may_talk(&self.plan, from, to) {
-            Ok(())
-        } else {
-            Err(format!("{from} reached {to}, which it may not"))
+        if self.forged.contains(&number) {
+            return Err(format!("{to} took a packet in the name of {from}, who did not send it"));
+        }
+        if !may_talk(&self.plan, from, to) {
+            return Err(format!("{from} reached {to}, which it may not"));
+        }
+        let ends = [from, to];
+        let revoked = |end: &Ipv6Addr| self.revoked.contains_key(end);
+        let other = ends.iter().find(|end| !revoked(end)).filter(|_| ends.iter().any(revoked));
+        let told = other.and_then(|end| self.told.get(&self.plan.owner(*end)?));
+        match told {
+            Some(since) if self.now > *since + ends::REVOKED => {
+                Err(format!("{from} reached {to} after it was revoked"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

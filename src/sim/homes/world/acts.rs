@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outcome, World, address};
-use crate::sim::homes::plan::{Act, Role};
+use super::{Outcome, World};
+use crate::sim::homes::plan::{Act, Role, address};
 use crate::sim::network::Datagram;
 use crate::sim::scenario::PORT;
 
@@ -40,11 +40,7 @@ impl World {
             Act::Restart(at) => self.restart(at)?,
             Act::DownAndUp(at, millis) => {
                 if self.members[at].running {
-                    self.members[at].host.goodbye(self.now);
-                    self.collect(at, 0)?;
-                    // The goodbyes of the daemon take 300 ms at most.
-                    self.pass(Duration::from_millis(300))?;
-                    self.members[at].running = false;
+                    self.goodbye(at)?;
                     self.after(millis, Later::Start(at));
                 }
             }
@@ -113,6 +109,28 @@ impl World {
         Ok(())
     }
 
+    /// As the daemon says it: until everybody has answered, and 300 ms at most.
+    pub(super) fn goodbye(&mut self, at: usize) -> Outcome {
+        self.members[at].host.part(self.now);
+        self.collect(at, 0)?;
+        for _ in 0..15 {
+            if self.members[at].host.node.has_parted() {
+                break;
+            }
+            self.pass(Duration::from_millis(10))?;
+        }
+        self.members[at].host.goodbye(self.now);
+        self.collect(at, 0)?;
+        for _ in 0..15 {
+            if self.members[at].host.node.is_quiet() {
+                break;
+            }
+            self.pass(Duration::from_millis(10))?;
+        }
+        self.members[at].running = false;
+        Ok(())
+    }
+
     /// The end of a conversation that a command is given to.
     fn end_of(&mut self, conversation: usize) -> Option<(usize, std::net::Ipv6Addr)> {
         let (one, other) = *self.plan.conversations.get(conversation)?;
@@ -121,7 +139,7 @@ impl World {
         self.members[at].running.then_some((at, remote))
     }
 
-    fn move_to(&mut self, at: usize, site: usize) -> Outcome {
+    pub(super) fn move_to(&mut self, at: usize, site: usize) -> Outcome {
         let kind = self.internet.kind(site);
         let member = &mut self.members[at];
         member.visits = member.visits.wrapping_add(1);
