@@ -1,5 +1,7 @@
 //! What happens after everything has settled: somebody is revoked, or leaves.
 
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::{Outcome, World};
@@ -38,17 +40,40 @@ impl World {
 
     fn somebody_leaves(&mut self, who: usize) -> Outcome {
         self.note(|| format!("--- {who} goes down"));
-        self.goodbye(who)?;
-        self.is_unbound(who)?;
-        let mut left: Vec<&std::net::Ipv6Addr> = Vec::new();
         let entities = self.plan.machines[who].entities.clone();
-        for (at, member) in self.members.iter().enumerate().filter(|(at, _)| *at != who) {
-            left.extend(entities.iter().filter(|gone| {
-                let ours = &self.plan.machines[at].entities;
-                ours.iter().any(|ours| member.host.node.ike_with(*ours, **gone).is_some())
-            }));
+        let home = self.plan.machines[who].home;
+        let at_home = entities.first().is_none_or(|sender| self.both_know(*sender, self.plan.agent(home)));
+        // An SA of which only one end knows cannot be taken leave of: its other end notices the silence.
+        let others = self.members.iter().enumerate().filter(|(at, _)| *at != who);
+        let everybody = others.flat_map(|(at, _)| self.plan.machines[at].entities.iter().copied());
+        let known: Vec<(Ipv6Addr, Ipv6Addr)> = everybody
+            .flat_map(|other| entities.iter().map(move |ours| (*ours, other)))
+            .filter(|(ours, other)| self.both_know(*ours, *other))
+            .collect();
+        self.goodbye(who)?;
+        if at_home {
+            self.is_unbound(who)?;
         }
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?} said goodbye, and some SA is left")) }
+        let left = known.into_iter().find(|(ours, other)| self.knows(*other, *ours));
+        match left {
+            Some((gone, other)) => Err(format!("{gone} said goodbye, and {other} has an SA with it")),
+            None => Ok(()),
+        }
+    }
+
+    fn knows(&self, ours: Ipv6Addr, remote: Ipv6Addr) -> bool {
+        let at = self.plan.owner(ours);
+        at.is_some_and(|at| self.members[at].host.node.ike_with(ours, remote).is_some())
+    }
+
+    /// Both ends have the same IKE SAs with each other, and some.
+    fn both_know(&self, one: Ipv6Addr, other: Ipv6Addr) -> bool {
+        let [here, there] = [(one, other), (other, one)].map(|pair| {
+            let at = self.plan.owner(pair.0)?;
+            let list = self.members[at].host.node.ike().list_between(self.now, pair);
+            Some(list.map(|info| (info.spi_i, info.spi_r)).collect::<BTreeSet<_>>())
+        });
+        here == there && here.is_some_and(|list| !list.is_empty())
     }
 
     /// Nothing of this machine is bound at its home.
