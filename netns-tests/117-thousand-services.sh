@@ -25,7 +25,7 @@ NODE=$(entity_of server1 | cut -d: -f1-4)
 address() { grep "^$1 " "$DIR/services" | cut -d' ' -f2; }
 hosted() { on "$1" ip -6 -o addr show dev domicile0 | grep -oP 'inet6 \K2002:[^/]*' | sort; }
 all_hosted() { [ "$(comm -12 <(hosted server1) <(cut -d' ' -f2 "$DIR/services" | sort) | wc -l)" = 1000 ]; }
-until_true 1000 "server1 hosts all of them" all_hosted
+until_true 1500 "server1 hosts all of them" all_hosted
 say "hosted by the node after $(seconds) s, each with a certificate of its own; its memory grew by $(( $(rss server1) - before_server1 )) MiB, the home's by $(( $(rss home) - before_home )) MiB"
 # One binding covers them: the node's prefix.
 sleep 3

@@ -184,7 +184,7 @@ impl Membership {
         let entity = config.entities.iter().find(|entity| entity.address == address);
         if self.hosted.host_of(address).is_some() {
             self.hosted.certify(address, leaf.clone());
-            self.take_up_soon(now);
+            self.take_up_certified(now, address);
             if entity.is_none() {
                 return;
             }

@@ -15,6 +15,9 @@ use crate::node::Node;
 /// Several changes are told and taken up together.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// While more certificates are expected, those that are there wait for them so long: taking up means looking at all.
+const BATCH: Duration = Duration::from_secs(5);
+
 /// What a home has said so far about one of our entities.
 pub(super) struct Listing {
     addresses: Vec<HostedAddress>,
@@ -158,6 +161,12 @@ impl Membership {
 
     pub(super) fn take_up_soon(&mut self, now: Instant) {
         self.take_up.get_or_insert(now + SETTLE);
+    }
+
+    pub(super) fn take_up_certified(&mut self, now: Instant, address: Ipv6Addr) {
+        let more = self.asked.keys().any(|other| *other != address);
+        let at = now + if more { BATCH } else { SETTLE };
+        self.take_up = Some(self.take_up.map_or(at, |due| due.min(at)));
     }
 
     /// What is on our entities, if that changed.
