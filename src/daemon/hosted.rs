@@ -1,8 +1,9 @@
 //! What homes put on entities of this machine: the services of a node, the floating address that a device holds. The
 //! home says which they are; each is proven by the key of the entity that it is on, with a certificate of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,22 @@ pub(super) struct Hosted(BTreeMap<Ipv6Addr, BTreeMap<Ipv6Addr, Address>>);
 struct Address {
     name: String,
     certificate: Option<Der>,
+    #[serde(skip)]
+    certified: CertifiedKey,
 }
+
+/// The key in a certificate, once it was read: with a thousand services, each certificate is asked for its key a thousand
+/// times. It follows from the certificate, and makes no difference.
+#[derive(Clone, Debug, Default)]
+struct CertifiedKey(OnceLock<Option<PublicKey>>);
+
+impl PartialEq for CertifiedKey {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for CertifiedKey {}
 
 impl Hosted {
     /// The home said what is on `host` now. Whether that is news.
@@ -35,7 +51,9 @@ impl Hosted {
         for HostedAddress { address, name } in addresses {
             let known = before.remove(&address);
             changed |= known.as_ref().is_none_or(|known| known.name != name);
-            after.insert(address, Address { name, certificate: known.and_then(|known| known.certificate) });
+            let (certificate, certified) =
+                known.map(|known| (known.certificate, known.certified)).unwrap_or_default();
+            after.insert(address, Address { name, certificate, certified });
         }
         changed |= !before.is_empty();
         if !after.is_empty() {
@@ -58,6 +76,7 @@ impl Hosted {
     pub(super) fn certify(&mut self, address: Ipv6Addr, certificate: Vec<u8>) {
         if let Some(known) = self.0.values_mut().find_map(|on| on.get_mut(&address)) {
             known.certificate = Some(Der(certificate));
+            known.certified = CertifiedKey::default();
         }
     }
 
@@ -90,8 +109,10 @@ impl Hosted {
 
     /// Those without one for its present key.
     pub(super) fn wanted(&self, config: &Config) -> Vec<Ipv6Addr> {
+        let keys: BTreeMap<Ipv6Addr, PublicKey> =
+            self.0.keys().filter_map(|host| Some((*host, config.own_entity(*host)?.key.public()))).collect();
         self.with_hosts(config)
-            .filter(|(host, _, hosted)| hosted.certified_key() != Some(host.key.public()))
+            .filter(|(host, _, hosted)| hosted.certified_key().as_ref() != keys.get(&host.address))
             .map(|(_, address, _)| address)
             .collect()
     }
@@ -100,18 +121,26 @@ impl Hosted {
         &'a self,
         config: &'a Config,
     ) -> impl Iterator<Item = (&'a Entity, Ipv6Addr, &'a Address)> {
-        self.0.iter().filter_map(|(host, on)| Some((config.own_entity(*host)?, on))).flat_map(|(host, on)| {
-            // What the configuration itself names comes first.
-            on.iter()
-                .filter(|(address, _)| config.own_entity(**address).is_none())
-                .map(move |(address, hosted)| (host, *address, hosted))
-        })
+        let own: BTreeSet<Ipv6Addr> = config
+            .entities
+            .iter()
+            .filter(|entity| entity.host.is_none())
+            .map(|entity| entity.address)
+            .collect();
+        self.0.iter().filter_map(|(host, on)| Some((config.own_entity(*host)?, on))).flat_map(
+            move |(host, on)| {
+                // What the configuration itself names comes first.
+                let others: Vec<_> = on.iter().filter(|(address, _)| !own.contains(*address)).collect();
+                others.into_iter().map(move |(address, hosted)| (host, *address, hosted))
+            },
+        )
     }
 }
 
 impl Address {
     fn certified_key(&self) -> Option<PublicKey> {
-        Some(leaf::read(&self.certificate.as_ref()?.0).ok()?.key)
+        let read = || Some(leaf::read(&self.certificate.as_ref()?.0).ok()?.key);
+        *self.certified.0.get_or_init(read)
     }
 }
 
