@@ -49,6 +49,8 @@ impl World {
         let known: Vec<(Ipv6Addr, Ipv6Addr)> = everybody
             .flat_map(|other| entities.iter().map(move |ours| (*ours, other)))
             .filter(|(ours, other)| self.both_know(*ours, *other))
+            // The home agent takes the binding back first, and with it what is relayed to itself.
+            .filter(|(_, other)| *other != self.plan.agent(home))
             .collect();
         self.goodbye(who)?;
         if at_home {
