@@ -21,7 +21,7 @@
 //! | [`io`] | TUN, UDP, netlink, nftables, BPF: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event` |
 //! | [`daemon`] | configuration, event loop, control socket | everything above |
 //! | [`cli`] | one file per verb | `api`, `addr`, `crypto::identity`, `pki`, `policy::pad`, `home`, `daemon` |
-//! | [`sim`] | a simulated hostile network on virtual time | `node` and everything above it |
+//! | [`sim`] | a simulated hostile network on virtual time | `node`, `home::talk` and everything above it |
 
 pub mod addr;
 pub mod api;
