@@ -56,7 +56,9 @@ site() {
     # What its bridge carries is not routed, and not translated as if it were.
     [ ! -e /proc/sys/net/bridge ] || on "$name" sysctl -qw net.bridge.bridge-nf-call-iptables=0
     attach "$name" wan "$(outside_of "$name")"
-    ip -n "$NS$name" link add lan type bridge
+    # With an address of its own: left to itself a bridge takes the lowest of its ports', and has another one when that host
+    # goes, which the others notice half a minute later.
+    ip -n "$NS$name" link add lan address "02:00:00:00:01:$(printf %02x "$n")" type bridge
     ip -n "$NS$name" link set lan addrgenmode none; ip -n "$NS$name" link set lan up
     if [ "$2" = none ]; then
         ip -n "$NS$name" addr add "198.51.100.$((16 * n + 1))/28" dev lan
