@@ -164,8 +164,8 @@ impl Sa {
         }
         if out.again(ctx, now) {
             let path = match &out.task {
-                // Every second time on the old path, in case that one still lives.
-                Task::Probe { path, .. } if out.sent % 2 == 1 => *path,
+                // Every second time on the old path, in case that one still lives. The newest address is the likeliest.
+                Task::Probe { path, .. } if out.sent % 2 == 1 => seen.unwrap_or(*path),
                 // The window must be free before the peer is asked where it is: if the request gets lost because it is not
                 // there any more, the answer has to come from where it seems to be.
                 _ if out.sent % 2 == 1 => seen.unwrap_or(self.path),

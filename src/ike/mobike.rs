@@ -10,12 +10,14 @@ use super::inform::find;
 use super::nat;
 use super::sa::Sa;
 use super::timer::Timer;
-use super::window::{Task, Want};
+use super::window::{Outstanding, Task, Want};
 use crate::dataplane::event::UdpPath;
 use crate::wire::ike::{Payload, exchange, notify_type as nt};
 
 /// One probe of a new address in this time: hints can be forged by replay, probes cost a datagram.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// Octets of a request that is sent to an address that is not proven yet, besides probes.
+const SMALL: usize = 400;
 /// Where a responder that floats is answered from.
 const IKE_PORT: u16 = 500;
 
@@ -147,8 +149,7 @@ impl Sa {
             self.set_translated(ctx, now, translated);
         } else {
             self.moving = Some((path, translated));
-            self.window.want_probe(path);
-            self.pump(ctx, now);
+            self.ask_at(ctx, now, path);
         }
     }
 
@@ -161,7 +162,18 @@ impl Sa {
         if !self.is_established() || self.is_leaving() || path == self.path || recent {
             return;
         }
+        self.ask_at(ctx, now, path);
+    }
+
+    /// Wants to know whether the peer is at this address. A request under way may be lost because the peer is there and not
+    /// where that went: it is repeated there at once, unless it is much larger than what came from there.
+    fn ask_at(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
         self.window.want_probe(path);
+        let small = |out: &&Outstanding| out.datagrams.iter().map(Vec::len).sum::<usize>() <= SMALL;
+        if let Some(out) = self.window.outstanding.as_ref().filter(small) {
+            self.probed = Some(now);
+            ctx.send(path, &out.datagrams);
+        }
         self.pump(ctx, now);
     }
 

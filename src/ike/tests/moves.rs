@@ -87,6 +87,33 @@ fn a_request_to_where_the_peer_was_does_not_keep_us_from_asking_where_it_is() {
 }
 
 #[test]
+fn a_probe_of_where_the_peer_was_does_not_keep_us_from_asking_where_it_is() {
+    let mut pair = Pair::new(Setup::default());
+    let inside = pair.hosts[A].v4;
+    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
+    pair.initiate(A);
+    pair.run(secs(2));
+    pair.network.reboot_nat(inside);
+    let child = pair.active(B).clone();
+    // Packets came from a place that is no more, then from where A is.
+    let [mut gone, mut there] = [child.path; 2];
+    gone.remote.set_port(30_000);
+    there.remote.set_port(20_002);
+    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, gone));
+    pair.run(ms(1100));
+    let from = pair.path(A);
+    let datagram =
+        crate::sim::network::Datagram { source: from.local, destination: from.remote, payload: vec![0xff] };
+    let now = pair.now;
+    pair.network.send(now, datagram);
+    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, there));
+    pair.run(ms(500));
+    assert_eq!(pair.hosts[B].paths.last(), Some(&there));
+    settle(&mut pair);
+    pair.assert_agreed();
+}
+
+#[test]
 fn an_address_that_does_not_answer_is_not_believed() {
     let mut pair = Pair::connected(Setup::default());
     let child = pair.active(B).clone();
