@@ -51,6 +51,8 @@ impl Node {
             let mut agent = path::Agent::new(config, seed).after(self.paths_used);
             agent.handle_local_candidates(now, &self.candidates(key.0));
             self.paths.or_insert_with(key, || Paths { agent, relayed });
+            // What an earlier agent had moved to a direct path is this one's now, and it knows of none yet.
+            self.travel(now, key, Path::Relayed, path::Reason::Start.as_str());
         }
         if let Some(mut paths) = self.paths.get_mut(&key) {
             paths.agent.handle_data_sent(now);
