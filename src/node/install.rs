@@ -32,6 +32,7 @@ impl Node {
                 ike::Event::IkeClosed { id, local, remote, reason } => {
                     self.ikes.remove(id);
                     self.met_relayed.remove(&id);
+                    self.met_anew.remove(&id);
                     self.ike_closed(now, id, (local, remote), &reason);
                 }
                 ike::Event::InitiationFailed { local, remote, failure } => {
@@ -100,7 +101,7 @@ impl Node {
             self.send_on(now, sa.id);
         }
         if sa.peer_is_domicile {
-            self.begin_paths(now, key, sa.path, sa.suite.is_confidential());
+            self.begin_paths(now, (key, sa.ike), sa.path, sa.suite.is_confidential());
         }
     }
 

@@ -92,6 +92,8 @@ pub struct Node {
     paths_used: u32,
     /// IKE SAs that were authenticated on the relayed path, and those that replaced them.
     met_relayed: BTreeSet<IkeId>,
+    /// Those of them that were authenticated just now and have no child SA yet.
+    met_anew: BTreeSet<IkeId>,
     /// The bindings of others, where we are the home agent.
     agent: Option<mobility::Agent>,
     authority: Option<Arc<dyn Authority>>,
@@ -130,6 +132,7 @@ impl Node {
             paths: Indexed::new(),
             paths_used: 0,
             met_relayed: BTreeSet::new(),
+            met_anew: BTreeSet::new(),
             agent: None,
             authority: None,
             ikes: Joins::default(),

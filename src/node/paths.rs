@@ -12,7 +12,7 @@ use super::indexed::Timed;
 use super::pair::PairKey;
 use super::{Event, Inject, Node, RouteLookup};
 use crate::dataplane::event::{Relay, UdpPath};
-use crate::ike::IkeInfo;
+use crate::ike::{IkeId, IkeInfo};
 use crate::path::{self, Path, datagram_len};
 use crate::wire::ip::NEXT_HEADER_NONE;
 use crate::wire::path::{Candidate, CandidateKind, Message};
@@ -37,10 +37,19 @@ impl Node {
     }
 
     /// An SA came up on the relayed path with another of us: its paths are ours to choose.
-    pub(super) fn begin_paths(&mut self, now: Instant, key: PairKey, relayed: UdpPath, confidential: bool) {
+    pub(super) fn begin_paths(
+        &mut self,
+        now: Instant,
+        (key, ike): (PairKey, IkeId),
+        relayed: UdpPath,
+        confidential: bool,
+    ) {
         // Addresses are told to nobody but the peer.
         if relayed.relay.is_none() || !confidential {
             return;
+        }
+        if self.met_anew.remove(&ike) {
+            self.end_paths(key);
         }
         if let Some(mut paths) = self.paths.get_mut(&key) {
             paths.relayed = relayed;
@@ -60,8 +69,9 @@ impl Node {
         self.drain_paths(now, key);
     }
 
-    /// Both ends were authenticated anew on the relayed path: their path agents begin anew, too. What was authenticated
-    /// straight beside it, because both ends called at once, has no say: IKE closes one of the two.
+    /// Both ends were authenticated anew on the relayed path: their path agents begin anew, too, once there is a child SA
+    /// for that. What was authenticated straight beside it, because both ends called at once, has no say: IKE closes one
+    /// of the two.
     pub(super) fn paths_of_new_ike(&mut self, info: &IkeInfo) {
         let key = (info.local, info.remote);
         let fresh = info.age.is_zero();
@@ -69,7 +79,7 @@ impl Node {
         if relayed {
             self.met_relayed.insert(info.id);
             if fresh {
-                self.end_paths(key);
+                self.met_anew.insert(info.id);
             }
         }
     }

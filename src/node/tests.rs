@@ -196,7 +196,7 @@ fn acquainted(peers: u16) -> (Node, Instant) {
         let relay = Some(Relay { local: key.0, remote: key.1 });
         let relayed = UdpPath { relay, ..UdpPath::direct(SocketAddrV4::new(address(0, 0), PORT), home) };
         node.pairs.or_insert_with(key, || super::pair::Pair::new(now)).keep_up = number == 0;
-        node.begin_paths(now, key, relayed, true);
+        node.begin_paths(now, (key, crate::ike::IkeId(0)), relayed, true);
     }
     (node, now)
 }
