@@ -143,6 +143,7 @@ fn fresh_sa(id: IkeId, initiator: bool, path: UdpPath, now: Instant, config: &Co
         heard: now,
         sent: None,
         probed: None,
+        repeated: None,
         moving: None,
         seen_as: None,
         rtt: None,

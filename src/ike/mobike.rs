@@ -169,9 +169,10 @@ impl Sa {
     /// where that went: it is repeated there at once, unless it is much larger than what came from there.
     fn ask_at(&mut self, ctx: &mut Context, now: Instant, path: UdpPath) {
         self.window.want_probe(path);
+        let recent = self.repeated.is_some_and(|at| now < at + PROBE_PAUSE);
         let small = |out: &&Outstanding| out.datagrams.iter().map(Vec::len).sum::<usize>() <= SMALL;
-        if let Some(out) = self.window.outstanding.as_ref().filter(small) {
-            self.probed = Some(now);
+        if let Some(out) = self.window.outstanding.as_ref().filter(|out| !recent && small(out)) {
+            self.repeated = Some(now);
             ctx.send(path, &out.datagrams);
         }
         self.pump(ctx, now);

@@ -88,6 +88,7 @@ impl Sa {
             heard: now,
             sent: self.sent,
             probed: self.probed,
+            repeated: None,
             moving: self.moving,
             seen_as: None,
             rtt: self.rtt,

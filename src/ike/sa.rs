@@ -90,6 +90,8 @@ pub(super) struct Sa {
     pub(super) sent: Option<Instant>,
     /// Last probe of another address.
     pub(super) probed: Option<Instant>,
+    /// When a request under way was repeated to where the peer seems to be.
+    pub(super) repeated: Option<Instant>,
     /// Where the peer says that it moved (RFC 4555 §3.5), until a probe proves it.
     pub(super) moving: Option<(UdpPath, Translated)>,
     /// NAT_DETECTION_DESTINATION_IP as the peer last computed it of us.
