@@ -228,6 +228,6 @@ mod tests {
             assert_eq!(waiter.join().unwrap(), Readiness::Stopped);
         }
         assert!(stop.is_stopped());
-        assert!(asked.elapsed() < Duration::from_millis(100));
+        assert!(asked.elapsed() < Duration::from_secs(5));
     }
 }
