@@ -11,8 +11,9 @@ use crate::sim::network::Conditions;
 
 /// After this much calm everything has settled.
 const SETTLE: u64 = 240;
-/// It has settled when everything was right for so many seconds.
-const STEADY: u64 = 4;
+/// It has settled when everything was right for so many seconds: longer than IKE waits before it closes the loser of two
+/// SAs, which costs a packet where the ends disagree about which one that is.
+const STEADY: u64 = 12;
 /// The same where SAs live for seconds: one whose renewal the storm prevented ends only now.
 const SHORT_LIVED_STEADY: u64 = 30;
 /// For this long everything must then stay right.
