@@ -180,6 +180,8 @@ udp_counter() {
 
 # capture HOST INTERFACE FILE [FILTER]. SNAP=N keeps so many octets of each packet.
 capture() {
+    # What an earlier capture said there is not said by this one.
+    rm -f "$3.log"
     (exec ip netns exec "$NS$1" tcpdump --immediate-mode -Z root -U -B 32768 -s "${SNAP:-0}" -i "$2" -w "$3" ${4:+"$4"} >"$3.log" 2>&1) &
     echo $! >"$3.pid"
     until_true 50 "tcpdump runs" grep -q "listening on" "$3.log"
