@@ -55,8 +55,11 @@ impl Node {
                 return Ok(Way::Relayed(theirs.endpoint));
             }
             let bound = self.agent.as_ref().and_then(|agent| agent.lookup(remote));
+            // The relayed form towards the home agent itself would bind its members to their care-of address: one that
+            // moved could not tell the new one.
+            let is_agent = local == role.address;
             return bound
-                .map(|(_, care_of)| Way::Relayed(care_of))
+                .map(|(_, care_of)| if is_agent { Way::Direct(care_of) } else { Way::Relayed(care_of) })
                 .ok_or_else(|| format!("{remote} is not reachable: nobody is registered there"));
         }
         let Some(ours) = self.config.home_of(local) else {
