@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domicile::dataplane::batch::{PacketBuffer, Stop, TunRead, TunWrite};
+use domicile::dataplane::offload::Features;
 use domicile::dataplane::tables;
 use domicile::dataplane::worker::{self, Edges};
 use domicile::io::sys::{self, StopEvent};
@@ -31,7 +32,7 @@ fn ip(arguments: &str) {
 }
 
 fn device_with_address(name: &str) -> Tun {
-    let tun = Tun::open(name).unwrap();
+    let tun = Tun::open(name, Features::default()).unwrap();
     // Two steps: in one message the kernel brings the device up first, with a link-local address.
     ip(&format!("link set {name} addrgenmode none"));
     ip(&format!("link set {name} up"));
@@ -45,8 +46,8 @@ fn device_with_address(name: &str) -> Tun {
 fn packets_pass_the_device_both_ways() {
     only_in_a_namespace_of_its_own();
     let tun = device_with_address("dtest0");
-    assert!(matches!(Tun::open("dtest0"), Err(OpenError::InUse(_))));
-    assert!(matches!(Tun::open("lo"), Err(OpenError::InUse(_))));
+    assert!(matches!(Tun::open("dtest0", Features::default()), Err(OpenError::InUse(_))));
+    assert!(matches!(Tun::open("lo", Features::default()), Err(OpenError::InUse(_))));
     let socket = UdpSocket::bind((alice(), 2222)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(b"out", (bob(), 1111)).unwrap();
@@ -71,7 +72,7 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
     only_in_a_namespace_of_its_own();
     let tun = device_with_address("dtest1");
     ip("link set lo up");
-    let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0).unwrap();
+    let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap();
     let (_publisher, reader) = sender(NO_LIMITS, 1300);
     let stop = StopEvent::new().unwrap();
     let edges = Edges {
@@ -81,6 +82,7 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
         ike_receive: None,
         udp_send: udp,
         relay: no_relay(),
+        coalesce: true,
     };
     let (mut workers, _events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic).unwrap();
 
@@ -123,7 +125,7 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
 fn an_idle_device_stops_at_once() {
     only_in_a_namespace_of_its_own();
     let tun = device_with_address("dtest2");
-    let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0).unwrap();
+    let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap();
     let (_publisher, reader) = tables::new();
     let stop = StopEvent::new().unwrap();
     let edges = Edges {
@@ -133,6 +135,7 @@ fn an_idle_device_stops_at_once() {
         ike_receive: Some(udp.receiver(stop.clone())),
         udp_send: udp,
         relay: no_relay(),
+        coalesce: true,
     };
     let (workers, _events) = worker::start(edges, &reader, Arc::new(stop.clone()), sys::monotonic).unwrap();
     std::thread::sleep(Duration::from_millis(50));

@@ -14,6 +14,7 @@ use domicile::dataplane::batch::{
     Arrival, PacketBuffer, ReceiveBatch, SendBatch, SendReport, Stop, TunRead, TunWrite, UdpReceive, UdpSend,
 };
 use domicile::dataplane::event::{self, Event, UdpPath};
+use domicile::dataplane::offload::Features;
 use domicile::dataplane::relay::{self, Limits, Relay, Roles};
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::dataplane::worker::{self, Edges, Workers};
@@ -186,6 +187,7 @@ impl Host {
             ike_receive: Some(NetIn(Arc::clone(&host.from_net_500))),
             udp_send: NetOut(Arc::clone(&host.to_net)),
             relay,
+            coalesce: true,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(host.clone()), sys::monotonic).unwrap();
         (host, workers, events)
@@ -403,7 +405,8 @@ struct Loopback {
 
 #[test]
 fn both_directions_over_real_sockets() {
-    let [a, b] = [1, 2].map(|host| Udp::bind(Ipv4Addr::new(127, 0, 0, host), 0).unwrap());
+    let [a, b] =
+        [1, 2].map(|host| Udp::bind(Ipv4Addr::new(127, 0, 0, host), 0, Features::default()).unwrap());
     let at = |host, udp: &Udp| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port());
     let path = UdpPath::direct(at(1, &a), at(2, &b));
     let end = |local, remote, path, out, inn, udp| {
@@ -426,6 +429,7 @@ fn both_directions_over_real_sockets() {
             ike_receive: None,
             udp_send: end.udp.clone(),
             relay: no_relay(),
+            coalesce: true,
         };
         (apps, worker::start(edges, &end.reader, Arc::new(stop_all), sys::monotonic).unwrap())
     });

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use super::exit;
 use super::home::HomeVerb;
 use super::trust::TrustVerb;
+use crate::dataplane::offload::Feature;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -313,6 +314,9 @@ pub(super) struct UpArgs {
     /// Write the keys of every security association to FILE, for Wireshark. Whoever reads it can read the traffic.
     #[arg(long, value_name = "FILE")]
     pub(super) keylog: Option<PathBuf>,
+    /// Do without this offload of the data plane, where a driver or a kernel gets it wrong: tun-offload, coalesce, udp-gso or udp-gro. Slower, and nothing else
+    #[arg(long, value_name = "OFFLOAD", env = "DOMICILE_WITHOUT", value_delimiter = ',')]
+    pub(super) without: Vec<Feature>,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ use super::exit::Failed;
 use super::output::{say, write};
 use crate::api::{ConnectReply, Done, PeerRequest};
 use crate::daemon::{self, Options, config};
+use crate::dataplane::offload::Features;
 
 const SHORT: Duration = Duration::from_secs(5);
 
@@ -21,7 +22,8 @@ pub(super) fn up(cli: &Cli, args: &UpArgs) -> Result<(), Failed> {
         config.control_socket.clone_from(socket);
     }
     daemon::may_administer()?;
-    Ok(daemon::run(config, Options { keylog: args.keylog.clone() })?)
+    let features = args.without.iter().fold(Features::default(), |features, off| features.without(*off));
+    Ok(daemon::run(config, Options { keylog: args.keylog.clone(), features })?)
 }
 
 fn tell(done: &Done) -> Result<(), Failed> {

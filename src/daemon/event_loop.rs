@@ -25,6 +25,7 @@ use super::suspend::{Clocks, SleepWatch};
 use super::system::unix;
 use super::trust;
 use crate::dataplane::event::Event as DataEvent;
+use crate::dataplane::offload::Features;
 use crate::dataplane::relay;
 use crate::io::netlink::View;
 use crate::io::route::source_for;
@@ -42,6 +43,8 @@ const GOODBYE: Duration = Duration::from_millis(300);
 pub struct Options {
     /// Write keys to this file.
     pub keylog: Option<PathBuf>,
+    /// The offloads that the data plane may use.
+    pub features: Features,
 }
 
 /// Runs until told to end.

@@ -11,6 +11,7 @@ use super::error::Error;
 use crate::dataplane::batch::UdpSend;
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::inject;
+use crate::dataplane::offload::Features;
 use crate::dataplane::relay::Relay;
 use crate::dataplane::tables::Reader;
 use crate::dataplane::worker::{self, Workers};
@@ -96,12 +97,13 @@ impl Edge {
         config: &Config,
         reader: &Reader,
         relay: Relay,
+        features: Features,
     ) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
         may_administer()?;
-        let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port)?;
+        let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port, features)?;
         let ike = match config.ike_port {
             0 => None,
-            port => Some(Udp::bind(Ipv4Addr::UNSPECIFIED, port)?),
+            port => Some(Udp::bind(Ipv4Addr::UNSPECIFIED, port, features)?),
         };
         let mut netlink = Machine::open()?;
         let plan = plan(config);
@@ -109,7 +111,7 @@ impl Edge {
         let owners = hold_apart(&plan)?;
         let filtered = filter(&plan)?;
         netlink.sweep().await?;
-        let set_up = match Tun::open(&config.interface) {
+        let set_up = match Tun::open(&config.interface, features) {
             Ok(tun) => netlink.set_up(&plan).await.map(|()| tun).map_err(Error::from),
             Err(error) => Err(error.into()),
         };
@@ -132,6 +134,7 @@ impl Edge {
             ike_receive: ike.as_ref().map(|ike| ike.receiver(stop.clone())),
             udp_send: udp.clone(),
             relay,
+            coalesce: features.coalesce,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
         Ok((Self { netlink, plan, workers, tun: tun.writer(), udp, ike, filtered, owners }, events))

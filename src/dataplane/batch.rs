@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 
 use super::event::UdpPath;
+use super::offload::{Accepts, Offload};
 
 /// Largest IPv6 packet without a jumbogram: header and 65,535 octets.
 pub const MAX_PACKET: usize = 40 + 65_535;
@@ -28,16 +29,17 @@ pub const SLOT: usize = 1 << 16;
 /// packets of an Ethernet's size.
 const SEND_ROOM: usize = MAX_PACKET + 512;
 
-/// One packet in a buffer that owns room in front of it and behind it.
+/// One packet in a buffer that owns room in front of it and behind it, and what is still to be done to it.
 pub struct PacketBuffer {
     bytes: Box<[u8]>,
     len: usize,
+    offload: Offload,
 }
 
 impl PacketBuffer {
     /// An empty buffer with room for the largest packet.
     pub fn new() -> Self {
-        Self { bytes: vec![0; HEADROOM + MAX_PACKET].into_boxed_slice(), len: 0 }
+        Self { bytes: vec![0; HEADROOM + MAX_PACKET].into_boxed_slice(), len: 0, offload: Offload::default() }
     }
 
     /// All the room for a packet. Write here, then say with [`Self::set_len`] how much it became.
@@ -45,17 +47,28 @@ impl PacketBuffer {
         self.bytes.get_mut(HEADROOM..).unwrap_or_default()
     }
 
-    /// The packet is the first `len` octets of the room (at most all of it).
+    /// The packet is the first `len` octets of the room (at most all of it), whole and with a whole checksum.
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(MAX_PACKET);
+        self.offload = Offload::default();
+    }
+
+    /// Says what is still to be done to the packet: after [`Self::set_len`].
+    pub fn set_offload(&mut self, offload: Offload) {
+        self.offload = offload;
+    }
+
+    /// What is still to be done to the packet.
+    pub fn offload(&self) -> Offload {
+        self.offload
     }
 
     /// Replaces the packet with a copy; false (and empty) when it is longer than the room.
     pub fn copy_from(&mut self, packet: &[u8]) -> bool {
-        self.len = 0;
+        self.set_len(0);
         let Some(room) = self.room_mut().get_mut(..packet.len()) else { return false };
         room.copy_from_slice(packet);
-        self.len = packet.len();
+        self.set_len(packet.len());
         true
     }
 
@@ -289,6 +302,11 @@ pub trait TunWrite: Send + 'static {
     /// # Errors
     /// The packet was not taken; later ones may be.
     fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()>;
+
+    /// Which super-packets it takes: none, unless it says so.
+    fn accepts(&self) -> Accepts {
+        Accepts::default()
+    }
 }
 
 /// Where datagrams come from.

@@ -15,6 +15,7 @@
 //! use std::net::Ipv4Addr;
 //! use std::sync::Arc;
 //!
+//! use domicile::dataplane::offload::Features;
 //! use domicile::dataplane::relay::{self, Limits, Relay};
 //! use domicile::dataplane::{tables, worker};
 //! use domicile::io::{sys, tun::Tun, udp::Udp};
@@ -22,9 +23,9 @@
 //! let (publisher, reader) = tables::new(); // the publisher goes to `Node::new`
 //! let (relay_publisher, relay_reader) = relay::new(); // its roles say whom relayed packets may come from
 //! let stop = sys::StopEvent::new()?; // wakes everything that waits below
-//! let tun = Tun::open("dom0")?; // then addresses, MTU, up: netlink
-//! let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, 4500)?;
-//! let ike = Udp::bind(Ipv4Addr::UNSPECIFIED, 500)?;
+//! let tun = Tun::open("dom0", Features::default())?; // then addresses, MTU, up: netlink
+//! let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, 4500, Features::default())?;
+//! let ike = Udp::bind(Ipv4Addr::UNSPECIFIED, 500, Features::default())?;
 //! let edges = worker::Edges {
 //!     tun_read: tun.reader(stop.clone()),
 //!     tun_write: tun.writer(),
@@ -32,6 +33,7 @@
 //!     ike_receive: Some(ike.receiver(stop.clone())),
 //!     udp_send: udp.clone(),
 //!     relay: Relay::new(relay_reader, Limits::default(), [7; 16]), // a random seed
+//!     coalesce: true,
 //! };
 //! let (mut workers, mut events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic)?;
 //! // tokio::select! { event = events.recv() => …, failure = workers.failed() => … }
@@ -46,6 +48,7 @@ pub mod ecn;
 pub mod event;
 pub mod inbound;
 pub mod inject;
+pub mod offload;
 pub mod outbound;
 pub mod queue;
 pub mod relay;

