@@ -93,7 +93,9 @@ fn the_control_plane_sends_single_datagrams() {
 #[test]
 fn a_taken_port_is_named_in_a_sentence() {
     let (a, _) = pair();
-    let Err(error) = Udp::bind(Ipv4Addr::UNSPECIFIED, a.port(), Features::default()) else { panic!("bound twice") };
+    let Err(error) = Udp::bind(Ipv4Addr::UNSPECIFIED, a.port(), Features::default()) else {
+        panic!("bound twice")
+    };
     assert!(matches!(error, BindError::InUse { .. }));
     assert!(error.to_string().contains(&a.port().to_string()));
 }
