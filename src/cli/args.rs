@@ -14,7 +14,7 @@ use crate::dataplane::offload::Feature;
 #[derive(Debug, Parser)]
 #[command(
     name = "domicile",
-    version,
+    version = crate::daemon::VERSION,
     about = "Permanent IPv6 addresses for users and services, carried end to end in userspace IPsec",
     after_help = exit::HELP,
     arg_required_else_help = true,

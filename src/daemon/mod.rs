@@ -26,3 +26,10 @@ pub mod trust;
 pub use error::Error;
 pub use event_loop::{Options, run};
 pub use machine::may_administer;
+
+/// The version that `--version` and `status` say; a build that protects nothing says so here.
+pub const VERSION: &str = if crate::esp::IS_UNPROTECTED {
+    concat!(env!("CARGO_PKG_VERSION"), " (bench-null-cipher: for measurements, AES-256-GCM PROTECTS NOTHING)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};

@@ -401,7 +401,7 @@ impl Desk {
             },
         });
         Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::daemon::VERSION.to_owned(),
             pid: std::process::id(),
             uptime: now.saturating_duration_since(self.started).as_secs_f64(),
             interface: self.config.interface.clone(),

@@ -15,3 +15,7 @@ pub mod sa;
 pub use inbound::{InboundSa, OpenError, Opened, Opener};
 pub use outbound::{OutboundSa, SealError};
 pub use sa::{Limits, SaParams};
+
+/// True in a build with the feature `bench-null-cipher`, where AES-256-GCM copies instead of encrypting and checks
+/// nothing, so that the rest of the data plane can be measured. No other build is for use.
+pub const IS_UNPROTECTED: bool = cfg!(feature = "bench-null-cipher");

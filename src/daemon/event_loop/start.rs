@@ -23,6 +23,7 @@ use crate::daemon::suspend::{Clocks, SleepWatch};
 use crate::daemon::system::{random, unix};
 use crate::daemon::trust;
 use crate::dataplane::{relay, tables};
+use crate::esp;
 use crate::io::netlink;
 use crate::node::Node;
 
@@ -33,6 +34,11 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
         hangup: signal(SignalKind::hangup())?,
     };
     let keylog = options.keylog.as_deref().map(open_keylog).transpose()?;
+    if esp::IS_UNPROTECTED {
+        tracing::warn!(
+            "this build is for measurements and ESP with AES-256-GCM protects nothing: use one without bench-null-cipher"
+        );
+    }
     let home = config.home_directory.as_deref().map(HomeDesk::open).transpose()?.map(SharedHome::new);
     let mut config = config;
     if let Some(home) = &home {
