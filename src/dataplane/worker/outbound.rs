@@ -1,0 +1,113 @@
+//! T: TUN to UDP.
+
+use std::io;
+
+use super::Desk;
+use crate::dataplane::batch::{PacketBuffer, SendBatch, TunRead, TunWrite, UdpSend};
+use crate::dataplane::counters::{DropReason, RateLimit};
+use crate::dataplane::event::Event;
+use crate::dataplane::outbound;
+use crate::wire::icmpv6::{self, Unreachable};
+
+/// ICMPv6 errors per second (RFC 4443 §2.4 f). They go only to our own applications, each of which needs one per
+/// destination and path MTU.
+const ICMP_PER_SECOND: u32 = 1000;
+
+/// T.
+pub(super) struct Outbound<R, W, S> {
+    tun: R,
+    replies: W,
+    socket: S,
+    desk: Desk,
+    icmp: RateLimit,
+    packet: PacketBuffer,
+    batch: SendBatch,
+    reply: PacketBuffer,
+}
+
+impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
+    pub(super) fn new(tun: R, replies: W, socket: S, desk: Desk) -> Self {
+        Self {
+            tun,
+            replies,
+            socket,
+            desk,
+            icmp: RateLimit::new(ICMP_PER_SECOND),
+            packet: PacketBuffer::new(),
+            batch: SendBatch::new(),
+            reply: PacketBuffer::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.desk.stop.is_stopped() {
+            self.tun.wait()?;
+            // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
+            while !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
+                self.handle();
+            }
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self) {
+        let mut verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
+        if verdict == outbound::Verdict::Full {
+            self.flush();
+            verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
+        }
+        match verdict {
+            outbound::Verdict::Sealed { soft_limit } => {
+                self.desk.counters.sent(self.packet.packet().len());
+                if let Some(spi) = soft_limit {
+                    self.desk.tell(Event::SoftLimit { spi });
+                }
+            }
+            // The batch is empty now, and what fits no empty batch is refused: this cannot happen twice.
+            outbound::Verdict::Full => self.drop(DropReason::TooBig),
+            outbound::Verdict::TooBig { mtu } => {
+                self.drop(DropReason::TooBig);
+                self.answer(|packet, out| icmpv6::packet_too_big(u32::from(mtu), packet, out));
+            }
+            outbound::Verdict::Acquire => self.desk.counted(self.desk.queue.acquire(self.packet.packet())),
+            outbound::Verdict::Exhausted { tell } => {
+                self.drop(DropReason::Exhausted);
+                if let Some(spi) = tell {
+                    self.desk.tell(Event::Exhausted { spi });
+                }
+            }
+            outbound::Verdict::Refused(reason) => {
+                self.drop(reason);
+                if reason == DropReason::Discard {
+                    let why = Unreachable::AdministrativelyProhibited;
+                    self.answer(|packet, out| icmpv6::unreachable(why, packet, out));
+                }
+            }
+        }
+    }
+
+    fn drop(&mut self, reason: DropReason) {
+        self.desk.counters.count_drop(reason);
+        self.desk.log.note(self.desk.clock, reason, 0, &"the TUN device");
+    }
+
+    /// Answers the packet with the ICMPv6 error that `write` makes of it, if the rate allows and there may be one.
+    fn answer(&mut self, write: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>) {
+        if self.icmp.allow((self.desk.clock)()).is_none() {
+            return;
+        }
+        let Some(len) = write(self.packet.packet(), self.reply.room_mut()) else { return };
+        self.reply.set_len(len);
+        if self.replies.write(&mut self.reply).is_err() {
+            self.desk.counters.count_drop(DropReason::TunWrite);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            self.desk.counters.report(self.socket.send(&self.batch));
+            self.batch.clear();
+        }
+    }
+}
