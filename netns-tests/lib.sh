@@ -21,10 +21,20 @@ host() {
     done
 }
 
+# veth HOST INTERFACE HOST INTERFACE: a pair. It hands super-packets over whole; with VETH=nic it cuts them as a network card
+# does, and joins at the receiver what belongs together.
+veth() {
+    ip link add "$2" netns "$NS$1" type veth peer name "$4" netns "$NS$3"
+    if [ "${VETH:-}" = nic ]; then
+        on "$1" ethtool -K "$2" tso off tx-udp-segmentation off gro on >/dev/null
+        on "$3" ethtool -K "$4" tso off tx-udp-segmentation off gro on >/dev/null
+    fi
+}
+
 # wire HOST IPV4/LEN HOST IPV4/LEN: a veth pair; the interface is named after the other end.
 wire() {
     local a=$1 a4=$2 b=$3 b4=$4
-    ip link add "to-$b" netns "$NS$a" type veth peer name "to-$a" netns "$NS$b"
+    veth "$a" "to-$b" "$b" "to-$a"
     ip -n "$NS$a" addr add "$a4" dev "to-$b"; ip -n "$NS$b" addr add "$b4" dev "to-$a"
     # No link-local chatter: what is on the wire is ours.
     ip -n "$NS$a" link set "to-$b" addrgenmode none; ip -n "$NS$b" link set "to-$a" addrgenmode none

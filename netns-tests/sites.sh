@@ -33,7 +33,7 @@ internet() {
 # attach NAMESPACE INTERFACE IPV4: an unnumbered link to the internet.
 attach() {
     local link; link=to-$1
-    ip link add "$link" netns "${NS}internet" type veth peer name "$2" netns "$NS$1"
+    veth internet "$link" "$1" "$2"
     ip -n "${NS}internet" link set "$link" addrgenmode none; ip -n "$NS$1" link set "$2" addrgenmode none
     ip -n "${NS}internet" addr add $GATEWAY/32 dev "$link"; ip -n "$NS$1" addr add "$3/32" dev "$2"
     ip -n "${NS}internet" link set "$link" up; ip -n "$NS$1" link set "$2" up
@@ -133,7 +133,7 @@ plug() {
     else
         address=10.$n.0.$((9 + k)) gateway=10.$n.0.1 length=24
     fi
-    ip link add "to-$name" netns "$NS$where" type veth peer name net netns "$NS$name"
+    veth "$where" "to-$name" "$name" net
     ip -n "$NS$where" link set "to-$name" addrgenmode none; ip -n "$NS$name" link set net addrgenmode none
     ip -n "$NS$where" link set "to-$name" master lan; ip -n "$NS$where" link set "to-$name" up
     ip -n "$NS$name" addr add "$address/$length" dev net
