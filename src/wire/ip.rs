@@ -11,6 +11,8 @@
 
 use std::net::Ipv6Addr;
 
+use super::checksum;
+
 /// Octets of the fixed header.
 pub const HEADER_LEN: usize = 40;
 /// UDP.
@@ -114,19 +116,12 @@ pub fn write_header(
 
 /// Internet checksum of an upper-layer packet with its IPv6 pseudo-header (RFC 8200 §8.1).
 pub fn checksum(source: Ipv6Addr, destination: Ipv6Addr, next_header: u8, payload: &[u8]) -> u16 {
+    let mut addresses = [0; 32];
+    addresses[..16].copy_from_slice(&source.octets());
+    addresses[16..].copy_from_slice(&destination.octets());
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    let mut sum = u64::from(length >> 16) + u64::from(length & 0xffff) + u64::from(next_header);
-    for part in [&source.octets()[..], &destination.octets()[..], payload] {
-        let mut words = part.chunks_exact(2);
-        sum += words.by_ref().map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u64>();
-        if let [last] = words.remainder() {
-            sum += u64::from(*last) << 8;
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    let begun = checksum::pseudo_header(&addresses, next_header, length);
+    !checksum::add(begun, checksum::sum(payload))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Contract: every parser takes a slice of any length and content and returns a typed error instead of
 //! panicking; a view that was checked once never panics afterwards.
 
+pub mod checksum;
 pub mod esp;
 pub mod icmpv6;
 pub mod ike;
