@@ -2,6 +2,23 @@
 
 use std::fmt;
 
+/// True when this CPU has instructions for both halves of AES-GCM, the cipher and the carry-less multiplication, which
+/// make it several times as fast as ChaCha20-Poly1305; in software it is several times as slow.
+pub fn has_fast_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        false
+    }
+}
+
 /// AEAD of an IKE SA (RFC 5282, RFC 7634 §3). The IV is always explicit, 8 octets; the tag is 16 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IkeSuite {
@@ -27,7 +44,7 @@ pub enum EspSuite {
 }
 
 impl EspSuite {
-    /// Every suite, in our default order of preference.
+    /// Every suite, in the order of preference of a CPU with instructions for AES-GCM.
     pub const ALL: [Self; 5] = [
         Self::Aes256GcmIiv,
         Self::ChaCha20Poly1305Iiv,
@@ -35,6 +52,16 @@ impl EspSuite {
         Self::ChaCha20Poly1305,
         Self::NullHmacSha256,
     ];
+
+    /// The confidential suites in default order: the implicit-IV forms between two of us, the explicit ones with
+    /// everybody else, and of each the faster cipher first; see [`has_fast_aes`].
+    pub const fn by_speed(fast_aes: bool) -> [Self; 4] {
+        if fast_aes {
+            [Self::Aes256GcmIiv, Self::ChaCha20Poly1305Iiv, Self::Aes256Gcm, Self::ChaCha20Poly1305]
+        } else {
+            [Self::ChaCha20Poly1305Iiv, Self::Aes256GcmIiv, Self::ChaCha20Poly1305, Self::Aes256Gcm]
+        }
+    }
 
     /// IANA encryption transform (type 1).
     pub const fn encryption_id(self) -> u16 {

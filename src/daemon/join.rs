@@ -12,7 +12,7 @@ use ipnet::Ipv6Net;
 
 use super::system::{random, unix};
 use crate::crypto::identity::PrivateKey;
-use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::crypto::suite::{EspSuite, IkeSuite, has_fast_aes};
 use crate::dataplane::event::UdpPath;
 use crate::home::code::Code;
 use crate::home::talk::{About, Ask, Membership, Tell};
@@ -228,7 +228,8 @@ fn config(asker: &Asker<'_>, ours: Ipv6Addr, pad: Pad) -> ike::Config {
         pad: Arc::new(pad),
         spd: Arc::new(Spd::new(vec![policy])),
         ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
-        esp_suites: EspSuite::ALL.iter().copied().filter(|suite| suite.is_confidential()).collect(),
+        esp_suites: EspSuite::by_speed(has_fast_aes()).to_vec(),
+        esp_yields: has_fast_aes(),
         esn: true,
         child_pfs: false,
         lifetimes: Lifetimes::default(),

@@ -6,7 +6,9 @@ use std::time::Instant;
 use super::context::Context;
 use super::event::{ChildId, ChildSa, Event, Failure};
 use super::inform::find;
-use super::proposal::{GROUP_X25519, Pfs, choose_child, offer_child, read_child_answer};
+use super::proposal::{
+    GROUP_X25519, Pfs, choose_child, choose_child_as_offered, offer_child, read_child_answer,
+};
 use super::sa::Sa;
 use super::select;
 use crate::crypto::kex::KeyPair;
@@ -262,8 +264,8 @@ impl Sa {
             return Err(nt::TS_UNACCEPTABLE);
         }
         let pfs = if create.is_some() { Pfs::WhenOffered } else { Pfs::Never };
-        let choice =
-            choose_child(parts.proposals, &suites, ctx.config.esn, pfs).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
+        let choose = if ctx.config.esp_yields { choose_child_as_offered } else { choose_child };
+        let choice = choose(parts.proposals, &suites, ctx.config.esn, pfs).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
         let mut middle = Vec::new();
         if create.is_some() {
             middle.push(Payload::Nonce(nonce_r.to_vec()));

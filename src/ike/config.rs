@@ -79,6 +79,8 @@ pub struct Config {
     pub ike_suites: Vec<IkeSuite>,
     /// Child SA suites in order of preference (those with confidentiality; integrity-only is added by policy).
     pub esp_suites: Vec<EspSuite>,
+    /// As responder the initiator's order decides among `esp_suites`, not ours: to our CPU all of them are cheap.
+    pub esp_yields: bool,
     /// Offer and accept 64-bit sequence numbers.
     pub esn: bool,
     /// Add a key exchange to child rekeys (perfect forward secrecy).

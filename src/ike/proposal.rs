@@ -213,6 +213,23 @@ pub(super) fn choose_child(
     })
 }
 
+/// Chooses as responder by the initiator's order: the first proposal is the one it likes best (RFC 7296 §3.3), and
+/// its transforms are taken in the same way.
+pub(super) fn choose_child_as_offered(
+    proposals: &[Proposal],
+    ours: &[EspSuite],
+    esn: bool,
+    pfs: Pfs,
+) -> Option<ChildChoice> {
+    proposals.iter().filter(|proposal| proposal.protocol == PROTOCOL_ESP).find_map(|proposal| {
+        proposal.transforms.iter().filter(|transform| transform.kind == ENCR).find_map(|offered| {
+            let id = (offered.id, offered.key_length);
+            let same = |suite: &&EspSuite| (suite.encryption_id(), suite.key_length_attribute()) == id;
+            fit_child(proposal, *ours.iter().find(same)?, esn, pfs)
+        })
+    })
+}
+
 fn fit_child(proposal: &Proposal, suite: EspSuite, esn: bool, pfs: Pfs) -> Option<ChildChoice> {
     let has = |kind: u8, id: u16, key_length: Option<u16>| {
         proposal.transforms.contains(&transform(kind, id, key_length))

@@ -241,6 +241,8 @@ fn ike_config(dice: &mut Dice, host: usize, psk: bool, spd: Spd, lifetimes: Life
         pad: Arc::new(Pad::new([Peer { name: "other".to_owned(), address: entity(other), proof }])),
         spd: Arc::new(spd),
         ike_suites,
+        // No roll of its own, which would change every scenario.
+        esp_yields: esp_suites.len() == 4,
         esp_suites,
         esn: !dice.once_in(3),
         child_pfs: dice.once_in(3),

@@ -21,14 +21,12 @@ use crate::pki::Root;
 use crate::policy::pad::Proof;
 use crate::policy::spd::{Action, Policy, Services, Spd};
 
-/// Default suites: the implicit-IV forms between two of us, the explicit ones with everybody else.
-const ESP_SUITES: [EspSuite; 4] =
-    [EspSuite::Aes256GcmIiv, EspSuite::ChaCha20Poly1305Iiv, EspSuite::Aes256Gcm, EspSuite::ChaCha20Poly1305];
 const IKE_SUITES: [IkeSuite; 2] = [IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm];
 /// Octets of a Unix socket's path: `sun_path` with its final zero has 108 (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
 
-pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
+/// `fast_aes` decides the order of suites where the file does not.
+pub(super) fn check(path: &Path, text: &str, fast_aes: bool) -> Result<Config, Problems> {
     let mut problems = Collector::new(text);
     let mut read = read(text, &mut problems);
     let file = std::mem::take(&mut read.file);
@@ -65,7 +63,8 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
     let lifetimes = checker.lifetimes(&file);
     let ike_suites = checker.suites(&file.ike.suites, &IKE_SUITES, &IKE_SUITES, IkeSuite::name, "ike");
-    let esp_suites = checker.suites(&file.esp.suites, &ESP_SUITES, &ESP_SUITES, EspSuite::name, "esp");
+    let by_speed = EspSuite::by_speed(fast_aes);
+    let esp_suites = checker.suites(&file.esp.suites, &by_speed, &by_speed, EspSuite::name, "esp");
     checker.problems.finish(path)?;
     Ok(Config {
         path: path.to_owned(),
@@ -88,6 +87,7 @@ pub(super) fn check(path: &Path, text: &str) -> Result<Config, Problems> {
         home_names,
         ike_suites,
         esp_suites,
+        esp_yields: fast_aes && file.esp.suites.is_none(),
         esn: file.esp.extended_sequence_numbers.unwrap_or(true),
         pfs: file.esp.pfs,
         lifetimes,

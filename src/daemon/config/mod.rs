@@ -31,7 +31,7 @@ pub use values::{MAX_NAME, address_problem, name_problem};
 
 use crate::addr::home::Homes;
 use crate::crypto::identity::PrivateKey;
-use crate::crypto::suite::{EspSuite, IkeSuite};
+use crate::crypto::suite::{EspSuite, IkeSuite, has_fast_aes};
 use crate::daemon::home::SharedHome;
 use crate::dataplane::relay::Limits;
 use crate::ike::{self, Lifetimes, LocalEntity};
@@ -145,6 +145,8 @@ pub struct Config {
     pub ike_suites: Vec<IkeSuite>,
     /// ESP suites in order of preference.
     pub esp_suites: Vec<EspSuite>,
+    /// They are the default of a CPU to which all of them are cheap: an initiator's order counts more.
+    pub esp_yields: bool,
     /// Offer and accept extended sequence numbers.
     pub esn: bool,
     /// A key exchange in child rekeys.
@@ -160,12 +162,12 @@ pub struct Config {
 /// Reads and checks a file; names of hosts are looked up.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let text = std::fs::read_to_string(path).map_err(|error| problem::unreadable(path, &error))?;
-    check::check(path, &text)
+    check::check(path, &text, has_fast_aes())
 }
 
 /// Checks a text as if it stood in `path` (key files are looked for beside it).
 pub fn check_text(path: &Path, text: &str) -> Result<Config, Problems> {
-    check::check(path, text)
+    check::check(path, text, has_fast_aes())
 }
 
 /// The control socket that a configuration names, even when the rest of it has problems.
@@ -209,6 +211,7 @@ impl Config {
                 spd: Arc::clone(&self.spd),
                 ike_suites: self.ike_suites.clone(),
                 esp_suites: self.esp_suites.clone(),
+                esp_yields: self.esp_yields,
                 esn: self.esn,
                 child_pfs: self.pfs,
                 lifetimes: self.lifetimes,

@@ -252,6 +252,28 @@ fn what_cannot_work_is_refused() {
     }
 }
 
+#[test]
+fn the_cpu_decides_the_order_of_suites_where_the_file_does_not() {
+    let place = Place::new();
+    let order = |text: &str, fast_aes: bool| {
+        let config = check::check(&place.path(), text, fast_aes).unwrap();
+        (config.esp_suites.iter().map(|suite| suite.name()).collect::<Vec<_>>().join(" "), config.esp_yields)
+    };
+    let told = |text: &str, yields: bool| (text.to_owned(), yields);
+    let aes = "aes-256-gcm-iiv chacha20-poly1305-iiv aes-256-gcm chacha20-poly1305";
+    let chacha = "chacha20-poly1305-iiv aes-256-gcm-iiv chacha20-poly1305 aes-256-gcm";
+    assert_eq!(order(&peer(""), true), told(aes, true));
+    assert_eq!(order(&peer(""), false), told(chacha, false));
+    let configured = peer("[esp]\nsuites = [\"chacha20-poly1305\", \"aes-256-gcm\"]");
+    for fast_aes in [true, false] {
+        assert_eq!(order(&configured, fast_aes), told("chacha20-poly1305 aes-256-gcm", false));
+    }
+    let config = check::check(&place.path(), &peer(""), true).unwrap();
+    let trust = crate::daemon::trust::remembered(crate::pki::TrustStore::default());
+    let node = config.to_node(false, &trust, None, &BTreeMap::new());
+    assert_eq!((node.ike.esp_suites, node.ike.esp_yields), (config.esp_suites, true));
+}
+
 proptest::proptest! {
     /// Whatever happens to a file, checking it ends in an answer.
     #[test]

@@ -14,5 +14,6 @@ mod moves;
 mod pair;
 mod pieces;
 pub(super) mod scale;
+mod speed;
 mod strangers;
 mod vectors;

@@ -131,6 +131,7 @@ pub(super) fn config(host: usize, psk: bool) -> Config {
         spd: Arc::new(Spd::with_defaults([], [])),
         ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
         esp_suites: EspSuite::ALL[..4].to_vec(),
+        esp_yields: false,
         esn: true,
         child_pfs: false,
         lifetimes: Lifetimes::default(),

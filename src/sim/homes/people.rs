@@ -215,6 +215,7 @@ impl People {
                 spd: Arc::new(spd(plan, machine)),
                 ike_suites: vec![IkeSuite::ChaCha20Poly1305],
                 esp_suites: vec![EspSuite::ChaCha20Poly1305, EspSuite::Aes256Gcm],
+                esp_yields: false,
                 esn: true,
                 child_pfs: plan.child_pfs,
                 lifetimes: plan.lifetimes,
