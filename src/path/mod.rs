@@ -71,6 +71,7 @@ mod agent;
 mod candidate;
 mod clock;
 mod exchange;
+pub mod pmtu;
 mod reason;
 mod selection;
 mod status;

@@ -55,7 +55,7 @@ pub(super) struct Rtt {
 }
 
 impl Rtt {
-    fn sample(&mut self, rtt: Duration) {
+    pub(super) fn sample(&mut self, rtt: Duration) {
         match self.smoothed {
             None => (self.smoothed, self.variation) = (Some(rtt), rtt / 2),
             Some(smoothed) => {
@@ -66,7 +66,7 @@ impl Rtt {
     }
 
     /// How long to wait for an answer.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         let Some(smoothed) = self.smoothed else { return Duration::from_millis(500) };
         let margin = (self.variation * 4).max(Duration::from_millis(20));
         (smoothed + margin).clamp(Duration::from_millis(50), Duration::from_secs(1))
