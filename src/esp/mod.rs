@@ -13,7 +13,7 @@ pub mod replay;
 pub mod sa;
 
 pub use inbound::{InboundSa, OpenError, Opened, Opener};
-pub use outbound::{OutboundSa, SealError};
+pub use outbound::{OutboundSa, Run, SealError};
 pub use sa::{Limits, SaParams};
 
 /// True in a build with the feature `bench-null-cipher`, where AES-256-GCM copies instead of encrypting and checks

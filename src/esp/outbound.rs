@@ -95,12 +95,34 @@ impl OutboundSa {
         if sequence == 0 || sequence >= self.next.load(Ordering::Relaxed) {
             return Err(SealError::Exhausted);
         }
+        if out.len() < self.sealed_len(inner.len()) {
+            return Err(SealError::BufferTooShort);
+        }
+        self.count(inner.len() as u64)?;
+        self.write(sequence, next_header, inner, out)
+    }
+
+    /// Takes `count` consecutive sequence numbers for packets of `octets` inner octets in all: the counters are touched
+    /// once for a whole super-packet. Refused as a whole, like [`assign`](Self::assign).
+    pub fn run(&self, count: u32, octets: u64) -> Result<Run<'_>, SealError> {
+        let next = self.assign(count)?;
+        self.count(octets)?;
+        Ok(Run { sa: self, next, end: next + u64::from(count), octets })
+    }
+
+    /// Writes the packet. What it counts for is counted already.
+    fn write(
+        &self,
+        sequence: u64,
+        next_header: u8,
+        inner: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, SealError> {
         let len = self.sealed_len(inner.len());
         let out = out.get_mut(..len).ok_or(SealError::BufferTooShort)?;
         let (header, rest) = out.split_first_chunk_mut::<HEADER_LEN>().ok_or(SealError::BufferTooShort)?;
         let (iv_field, body) =
             rest.split_at_mut_checked(self.params.suite.iv_len()).ok_or(SealError::BufferTooShort)?;
-        self.count(inner.len())?;
 
         // One IV for each sequence number is unique (RFC 4106 §3.1, RFC 7634 §2) and is the implicit one, too
         // (RFC 8750 §4: the 32-bit number behind four zero octets, or the 64-bit number).
@@ -143,8 +165,7 @@ impl OutboundSa {
     }
 
     /// Counts octets unless they would pass the hard limit.
-    fn count(&self, inner: usize) -> Result<(), SealError> {
-        let inner = inner as u64;
+    fn count(&self, inner: u64) -> Result<(), SealError> {
         let before = self.bytes.fetch_add(inner, Ordering::Relaxed);
         if before.saturating_add(inner) > self.params.limits.hard_bytes {
             self.bytes.fetch_sub(inner, Ordering::Relaxed);
@@ -162,6 +183,33 @@ impl OutboundSa {
 impl std::fmt::Debug for OutboundSa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OutboundSa").field("params", &self.params).field("packets", &self.packets()).finish()
+    }
+}
+
+/// Sequence numbers for several packets in a row; see [`OutboundSa::run`]. Those that are left over when it goes are
+/// never used: to the receiver they look like lost packets.
+#[derive(Debug)]
+pub struct Run<'a> {
+    sa: &'a OutboundSa,
+    next: u64,
+    end: u64,
+    octets: u64,
+}
+
+impl Run<'_> {
+    /// See [`OutboundSa::seal`]. [`SealError::Exhausted`] when the numbers or the octets of the run are used up. Neither
+    /// that nor a short buffer takes a number.
+    pub fn seal(&mut self, next_header: u8, inner: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
+        let octets = self.octets.checked_sub(inner.len() as u64).ok_or(SealError::Exhausted)?;
+        if self.next == self.end {
+            return Err(SealError::Exhausted);
+        }
+        if out.len() < self.sa.sealed_len(inner.len()) {
+            return Err(SealError::BufferTooShort);
+        }
+        let sequence = self.next;
+        (self.next, self.octets) = (sequence + 1, octets);
+        self.sa.write(sequence, next_header, inner, out)
     }
 }
 
