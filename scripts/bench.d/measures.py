@@ -1,0 +1,227 @@
+"""What is measured of a product whose two ends are up: each measure is a function from a `Session` to one number."""
+import json
+import re
+import statistics
+import subprocess
+import time
+from collections import namedtuple
+
+from machine import Failed, Pair, machine_busy_seconds
+from products import Domicile
+
+UDP_PORT = 9000
+GIB = 1 << 30
+PACED = 50_000  # datagrams of 1,200 octets a second, 0.48 Gbit/s: what a usable tunnel carries
+CROWD = 200
+
+Measure = namedtuple("Measure", "name unit better what function")
+
+
+class Session:
+    """One product, up, for one run; transfers that several measures are about are made once."""
+
+    def __init__(self, product, pair, options, first_packet):
+        self.product, self.pair, self.seconds, self.default_veth = product, pair, options.seconds, options.veth
+        self.first_packet = first_packet
+        self.right = product.inside["right"]
+        self.single = None
+        self.loaded = False
+
+    def server(self):
+        child = self.pair.spawn("right", ["iperf3", "-s", "-1", "-B", self.right], log="iperf3.log")
+        self.pair.until("iperf3 listens", lambda: self.pair.on("right", ["ss", "-Hltn", "sport = 5201"]).strip())
+        return child
+
+    def client(self, *words, seconds=None):
+        seconds = self.seconds if seconds is None else seconds
+        return self.pair.spawn("left", ["iperf3", "-J", "-c", self.right, "-t", seconds, *words])
+
+    def transfer(self, *words):
+        """TCP from the left to the right for the time that was asked for; iperf3's own summary."""
+        server, timeout = self.server(), self.seconds + 30
+        try:
+            client = self.client(*words)
+            try:
+                out, err = client.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"iperf3 {' '.join(words)} did not end within {timeout:.0f} s") from None
+            finally:
+                self.pair.stop(client)
+        finally:
+            self.pair.stop(server)
+        self.loaded = True
+        try:
+            document = json.loads(out)
+        except ValueError:
+            raise Failed(f"iperf3 printed no JSON: {err.decode(errors='replace')[:200]}") from None
+        if "error" in document:
+            raise Failed(f"iperf3: {document['error']}")
+        return document["end"]
+
+    def one_stream(self):
+        """Bits a second, and CPU seconds per GiB: of the tunnel's processes, and of the whole machine."""
+        if self.single is None:
+            tunnel, machine = self.pair.tunnel_seconds(), machine_busy_seconds()
+            end = self.transfer()
+            tunnel, machine = self.pair.tunnel_seconds() - tunnel, machine_busy_seconds() - machine
+            received = end["sum_received"]["bytes"]
+            if not received:
+                raise Failed("TCP got nothing through")
+            self.single = end["sum_received"]["bits_per_second"] / 1e9, tunnel * GIB / received, machine * GIB / received
+        return self.single
+
+    def datagrams(self, octets, rate=None):
+        """Sent from the left; counted on the right, by the receiver."""
+        pair, seconds = self.pair, self.seconds
+        receiver = pair.probe("right", "receive", self.right, UDP_PORT, octets, seconds - 0.2)
+        try:
+            if receiver.stderr.readline().strip() != b"ready":
+                raise Failed("the receiver of datagrams did not start")
+            sent = pair.finish(pair.probe("left", "send", self.right, UDP_PORT, octets, seconds, *([rate] if rate else [])), seconds + 20)
+            received = pair.finish(receiver, seconds + 30)
+        finally:
+            if receiver in pair.children:
+                pair.stop(receiver)
+        if not received["received"]:
+            raise Failed("no datagram arrived")
+        return sent, received
+
+    def ping(self, count, interval):
+        """Microseconds of each echo that was answered."""
+        deadline = int(count * interval * 3 + 5)
+        out = self.pair.on("left", ["ping", "-n", "-6", "-c", count, "-i", interval, "-W", 1, "-w", deadline, self.right],
+                           timeout=deadline + 10, check=False)
+        times = [float(found) * 1000 for found in re.findall(r"time=([\d.]+) ms", out)]
+        if len(times) < count / 10:
+            raise Failed(f"only {len(times)} of {count} echoes were answered")
+        return times
+
+
+# --- the measures -----------------------------------------------------------------------------------------------------
+
+def tcp1(session):
+    return session.one_stream()[0]
+
+
+def tcp1_nic(session):
+    session.pair.veth("nic")
+    try:
+        return session.transfer()["sum_received"]["bits_per_second"] / 1e9
+    finally:
+        session.pair.veth(session.default_veth)
+
+
+def tcp4(session):
+    return session.transfer("-P", "4")["sum_received"]["bits_per_second"] / 1e9
+
+
+def tcp1_reverse(session):
+    return session.transfer("-R")["sum_received"]["bits_per_second"] / 1e9
+
+
+def tcp_both(session):
+    end = session.transfer("--bidir")
+    return (end["sum_received"]["bits_per_second"] + end["sum_received_bidir_reverse"]["bits_per_second"]) / 1e9
+
+
+def udp64_received(session):
+    _, received = session.datagrams(64)
+    return received["inside"] / received["seconds"] / 1000
+
+
+def udp1200_received(session):
+    _, received = session.datagrams(1200)
+    return received["inside"] * 1200 * 8 / received["seconds"] / 1e9
+
+
+def udp1200_loss(session):
+    sent, received = session.datagrams(1200, PACED)
+    if sent["sent"] < 0.9 * PACED * session.seconds:
+        raise Failed(f"the sender managed only {sent['sent'] / session.seconds / 1000:.0f} of {PACED // 1000} thousand datagrams a second")
+    return max(0.0, 100 * (1 - received["received"] / sent["sent"]))
+
+
+def ping_idle(session):
+    return statistics.median(session.ping(200, 0.01))
+
+
+def ping_loaded(session):
+    server = session.server()
+    client = session.client(seconds=session.seconds + 2)
+    try:
+        time.sleep(0.5)
+        times = session.ping(max(int(session.seconds / 0.02), 20), 0.02)
+        if client.poll() is not None:
+            raise Failed("the load ended before the echoes did")
+        return statistics.median(times)
+    finally:
+        session.pair.stop(client)
+        session.pair.stop(server)
+
+
+def cpu_s_per_gib(session):
+    if not session.product.is_tunnel:
+        return None
+    return session.one_stream()[1]
+
+
+def machine_cpu_s_per_gib(session):
+    return session.one_stream()[2]
+
+
+def rss(session):
+    if not session.product.is_tunnel:
+        return None
+    if not session.loaded:
+        session.one_stream()
+    return session.pair.resident_megabytes()
+
+
+def first_packet(session):
+    return session.first_packet * 1000 if session.product.is_tunnel else None
+
+
+def handshakes_per_s(session):
+    """IKE SAs a second between two daemons: one caller, many entities at the other end, each with a key of its own; from the first
+    echo to each of them, all at once, until every one has answered through its own SA."""
+    product = session.product
+    if not isinstance(product, Domicile):
+        return None
+    pair = Pair(product.name, session.default_veth)
+    try:
+        addresses = product.crowd(pair, CROWD)
+        (pair.dir / "addresses").write_text("\n".join(addresses))
+        said = pair.finish(pair.probe("left", "echo-all", pair.dir / "addresses", 30), 40)
+        if said["answered"] != said["of"]:
+            raise Failed(f"only {said['answered']} of {said['of']} ends answered within 30 s")
+        return said["of"] / said["seconds"]
+    finally:
+        pair.close()
+
+
+UP, DOWN = "higher", "lower"
+MEASURES = [
+    Measure("tcp1", "Gbit/s", UP, "TCP, one stream", tcp1),
+    Measure("tcp1_nic", "Gbit/s", UP, "the same on veth that segments like a network card", tcp1_nic),
+    Measure("tcp4", "Gbit/s", UP, "TCP, four streams together", tcp4),
+    Measure("tcp1_reverse", "Gbit/s", UP, "TCP, one stream, from the other end", tcp1_reverse),
+    Measure("tcp_both", "Gbit/s", UP, "TCP, a stream in each direction at once, both together", tcp_both),
+    Measure("udp64_received", "thousand/s", UP, "datagrams of 64 octets that arrive when more are sent than can", udp64_received),
+    Measure("udp1200_received", "Gbit/s", UP, "payload of datagrams of 1,200 octets that arrives when more is sent than can",
+            udp1200_received),
+    Measure("udp1200_loss", "percent", DOWN, "datagrams of 1,200 octets lost of 50,000 sent a second (0.48 Gbit/s)", udp1200_loss),
+    Measure("ping_idle", "us", DOWN, "echo, nothing else going on: median of 200", ping_idle),
+    Measure("ping_loaded", "us", DOWN, "echo beside a TCP stream: median", ping_loaded),
+    Measure("cpu_s_per_gib", "s", DOWN, "user and system time of both ends' processes per GiB of TCP", cpu_s_per_gib),
+    Measure("machine_cpu_s_per_gib", "s", DOWN, "time that all CPUs were busy per GiB of TCP: iperf3 and the kernel included",
+            machine_cpu_s_per_gib),
+    Measure("rss", "MB", DOWN, "peak resident memory of one end, the larger, after load", rss),
+    Measure("first_packet", "ms", DOWN, "from the first packet (or the command to connect) to its answer, handshake included",
+            first_packet),
+    Measure("handshakes_per_s", "1/s", UP, f"security associations set up a second, {CROWD} ends at once", handshakes_per_s),
+]
+BY_NAME = {measure.name: measure for measure in MEASURES}
+NOT_MEASURED = {
+    "handshakes_per_s": "of the WireGuards: a device has one key, so that two of them have one handshake, at most one in 5 s; of "
+                        "strongSwan and OpenVPN: not measured",
+}

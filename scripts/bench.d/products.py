@@ -1,0 +1,297 @@
+"""What is measured. A product starts its two ends in a `Pair` and says under which inner addresses they are reached.
+
+`missing` says why it cannot be measured here, `start` brings both ends up so far that the first packet can be sent, `connect` does
+what a product needs that does not connect by itself when there is traffic. The inner MTU is 1,400 for every tunnel.
+"""
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from machine import SIDES, Failed, Pair, other, run
+
+ROOT = Path(__file__).resolve().parents[2]
+INNER_MTU = 1400
+HOMES = {"left": "2002:c633:6401:1", "right": "2002:c633:6402:1"}
+
+
+def program(*candidates):
+    """The first of them that can be run."""
+    for name in candidates:
+        found = shutil.which(str(name), path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if found:
+            return Path(found).resolve()
+    return None
+
+
+class Product:
+    """The wire alone: what this machine can do without any tunnel."""
+
+    def __init__(self, name, options):
+        self.name = name
+        self.options = options
+
+    inside = {"left": "fd00:be::1", "right": "fd00:be::2"}
+    is_tunnel = False
+
+    def missing(self):
+        return None
+
+    def version(self):
+        return f"veth of Linux {os.uname().release}"
+
+    def start(self, pair):
+        for side in SIDES:
+            run(["ip", "-n", pair.netns(side), "addr", "add", f"{self.inside[side]}/64", "dev", "wire", "nodad"])
+
+    def connect(self, pair):
+        """Called after the first packets were sent; returns whether it did anything."""
+        return False
+
+
+class Domicile(Product):
+    """ESP in UDP keyed by IKEv2; `suites` are those of the data plane."""
+
+    inside = {side: HOMES[side] + "::1" for side in SIDES}
+    is_tunnel = True
+
+    def __init__(self, name, options, suites, binary, feature=None):
+        super().__init__(name, options)
+        self.suites, self.binary, self.feature = suites, binary, feature
+
+    def missing(self):
+        if os.access(self.binary, os.X_OK):
+            return None
+        if self.feature and f"\n{self.feature} =" not in (ROOT / "Cargo.toml").read_text():
+            return f"this source has no feature '{self.feature}', which makes the build that encrypts nothing"
+        how = "cargo build --release" + (f" --features {self.feature} --target-dir target/bench-null" if self.feature else "")
+        return f"{self.binary} is not there: {how}"
+
+    def version(self):
+        commit = run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=False).strip()
+        return f"{run([self.binary, '--version']).strip()} {commit}".strip()
+
+    def configure(self, pair, side, entities, peers):
+        """Writes the configuration of one side: its (name, address) and those of its peers, whose keys are there."""
+        lines = ["[node]", f'control_socket = "{pair.dir}/{side}.sock"', "allow_special_homes = true", f"mtu = {INNER_MTU}",
+                 "[ike]", "cookie_threshold = 100000", "[esp]", f"suites = {list(self.suites)}".replace("'", '"')]
+        for name, address in entities:
+            lines += ["[[entity]]", f'name = "{name}"', f'address = "{address}"', f'key_file = "{name}.key"']
+        for name, address in peers:
+            public = (pair.dir / f"{name}.pub").read_text().strip()
+            lines += ["[[peer]]", f'name = "{name}"', f'address = "{address}"', f'public_key = "{public}"',
+                      f'endpoint = "{Pair.ADDRESSES[other(side)]}:4500"']
+        (pair.dir / f"{side}.toml").write_text("\n".join(lines) + "\n")
+
+    def key(self, pair, name):
+        (pair.dir / f"{name}.pub").write_text(run([self.binary, "key", "generate", pair.dir / f"{name}.key"]))
+
+    def up(self, pair, side):
+        pair.daemon(side, [self.binary, "--config", pair.dir / f"{side}.toml", "--log-level", "warn", "up"])
+        pair.until(f"domicile is up on the {side}", (pair.dir / f"{side}.sock").exists)
+        pair.until(f"domicile answers on the {side}", lambda: self.answers(pair, side))
+
+    def answers(self, pair, side):
+        argv = pair.command(side, [self.binary, "--config", pair.dir / f"{side}.toml", "status", "--json"])
+        return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10).returncode == 0
+
+    def start(self, pair):
+        for side in SIDES:
+            self.key(pair, side)
+        for side in SIDES:
+            self.configure(pair, side, [(side, self.inside[side])], [(other(side), self.inside[other(side)])])
+            self.up(pair, side)
+
+    def crowd(self, pair, number):
+        """One caller on the left; `number` entities on the right, each with a key of its own. Their addresses."""
+        places = [(f"e{n:05}", f"{HOMES['right']}::{n:x}") for n in range(16, 16 + number)]
+        for name, _ in [("left", ""), *places]:
+            self.key(pair, name)
+        self.configure(pair, "right", places, [("left", self.inside["left"])])
+        self.configure(pair, "left", [("left", self.inside["left"])], places)
+        for side in ("right", "left"):
+            self.up(pair, side)
+        return [address for _, address in places]
+
+
+class WireGuard(Product):
+    """A userspace WireGuard: they all take their configuration through the same socket, which `wg` speaks."""
+
+    is_tunnel = True
+
+    def __init__(self, name, options, binaries, arguments, how):
+        super().__init__(name, options)
+        self.binaries, self.arguments, self.how = binaries, arguments, how
+
+    def missing(self):
+        if not program("wg"):
+            return "there is no wg: apt-get install wireguard-tools"
+        if not program(*self.binaries):
+            return f"there is no {self.name}: {self.how}"
+        return None
+
+    def version(self):
+        binary = program(*self.binaries)
+        said = run([binary, "--version"], check=False).strip().splitlines()
+        package = run(["dpkg-query", "-W", "-f", "Debian ${Version}", self.name], check=False) if str(binary).startswith("/usr") else ""
+        return " ".join(filter(None, [said[0] if said else "", package]))
+
+    def start(self, pair):
+        binary = program(*self.binaries)
+        public = {}
+        for side in SIDES:
+            private = run(["wg", "genkey"])
+            (pair.dir / f"{side}.private").write_text(private)
+            (pair.dir / f"{side}.private").chmod(0o600)
+            public[side] = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout.strip()
+        for side in SIDES:
+            # Each with a /run of its own: the socket of both has the same name.
+            script = 'mount -t tmpfs none /run && mkdir -p /run/wireguard && exec "$0" "$@"'
+            daemon = pair.daemon(side, ["sh", "-c", script, binary, *self.arguments, "wg0"],
+                                 env={**os.environ, "WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "error", "WG_LOG_LEVEL": "error"})
+            inside = ["nsenter", "-t", str(daemon.pid), "--mount", "--net"]
+            def wg(*words): return subprocess.run([*inside, "wg", *words], capture_output=True, text=True)
+            pair.until(f"{self.name} takes its configuration on the {side}", lambda: wg("show", "wg0").returncode == 0)
+            done = wg("set", "wg0", "listen-port", "51820", "private-key", str(pair.dir / f"{side}.private"), "peer", public[other(side)],
+                      "allowed-ips", f"{self.inside[other(side)]}/128", "endpoint", f"{Pair.ADDRESSES[other(side)]}:51820")
+            if done.returncode:
+                raise Failed(f"wg set: {done.stderr.strip()}")
+            for change in (["link", "set", "wg0", "mtu", str(INNER_MTU), "up"],
+                           ["addr", "add", f"{self.inside[side]}/64", "dev", "wg0", "nodad"]):
+                run(["ip", "-n", pair.netns(side), *change])
+
+
+class StrongSwan(Product):
+    """Its charon with the plugin kernel-libipsec: ESP in userspace, AES-256-GCM."""
+
+    inside = {side: HOMES[side] + "::1" for side in SIDES}
+    is_tunnel = True
+    CHARON = "/usr/lib/ipsec/charon"
+    PLUGINS = ("random nonce openssl curve25519 kdf hmac sha2 aes gcm pem pkcs1 pkcs8 pubkey x509 constraints "
+               "kernel-libipsec kernel-netlink socket-default vici updown")
+
+    def missing(self):
+        plugin = "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so"
+        for file, package in ((self.CHARON, "strongswan-charon"), (plugin, "libcharon-extra-plugins"),
+                              (program("swanctl") or "swanctl", "strongswan-swanctl")):
+            if not os.path.exists(file):
+                return f"there is no {file}: apt-get install {package}"
+        return None
+
+    def version(self):
+        said = run(["swanctl", "--help"], check=False).strip().splitlines()
+        return f"{said[0] if said else 'strongSwan'}, kernel-libipsec"
+
+    def swan(self, pair, side, *words):
+        uri = f"unix://{pair.dir}/{side}.vici"
+        return run(["env", f"SWANCTL_DIR={pair.dir}/{side}", "swanctl", *words, "--uri", uri], timeout=15)
+
+    def start(self, pair):
+        for side in SIDES:
+            home = pair.dir / side
+            for name in ("private", "pubkey"):
+                (home / name).mkdir(parents=True)
+            run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", home / "private/me.pem"])
+            run(["openssl", "pkey", "-in", home / "private/me.pem", "-pubout", "-out", home / "pubkey/me.pem"])
+        for side in SIDES:
+            far, home = other(side), pair.dir / side
+            shutil.copy(pair.dir / far / "pubkey/me.pem", home / "pubkey/peer.pem")
+            (home / "swanctl.conf").write_text(f"""connections {{ peer {{
+  version = 2
+  local_addrs = {Pair.ADDRESSES[side]}
+  remote_addrs = {Pair.ADDRESSES[far]}
+  encap = yes
+  proposals = aes256gcm16-prfsha256-curve25519
+  local {{ auth = pubkey
+          id = {self.inside[side]}
+          pubkeys = me.pem }}
+  remote {{ auth = pubkey
+           id = {self.inside[far]}
+           pubkeys = peer.pem }}
+  children {{ child {{ local_ts = {self.inside[side]}/128
+                     remote_ts = {self.inside[far]}/128
+                     mode = tunnel
+                     esp_proposals = aes256gcm16
+                     start_action = none }} }}
+}} }}
+""")
+            (home / "strongswan.conf").write_text(f"""charon {{
+  load = {self.PLUGINS}
+  install_routes = yes
+  plugins {{
+    kernel-libipsec {{ load = yes
+      allow_peer_ts = yes }}
+    vici {{ socket = unix://{pair.dir}/{side}.vici }}
+  }}
+  filelog {{ log {{ path = {pair.dir}/{side}.log
+    default = 0 }} }}
+}}
+""")
+            run(["ip", "-n", pair.netns(side), "addr", "add", f"{self.inside[side]}/128", "dev", "lo", "nodad"])
+            script = 'mount -t tmpfs none /run && exec "$0"'
+            pair.spawn(side, ["sh", "-c", script, self.CHARON], log=f"{side}.out",
+                       env={**os.environ, "STRONGSWAN_CONF": str(home / "strongswan.conf")})
+            pair.until(f"charon is up on the {side}", (pair.dir / f"{side}.vici").exists)
+            self.swan(pair, side, "--load-all")
+
+    def connect(self, pair):
+        self.swan(pair, "left", "--initiate", "--child", "child")
+        return True
+
+
+class OpenVpn(Product):
+    """Two ends without a server, TLS with self-signed certificates that are known by their fingerprints, AES-256-GCM over UDP."""
+
+    is_tunnel = True
+
+    def missing(self):
+        for name in ("openvpn", "openssl"):
+            if not program(name):
+                return f"there is no {name}: apt-get install {name}"
+        return None
+
+    def version(self):
+        words = run([program("openvpn"), "--version"], check=False).split()
+        return " ".join(words[:2]) + ", in userspace (DCO off)"
+
+    def start(self, pair):
+        for side in SIDES:
+            run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                 "-subj", f"/CN={side}", "-keyout", pair.dir / f"{side}.key", "-out", pair.dir / f"{side}.crt"])
+        self.end(pair, "right")
+        log = pair.dir / "right.log"
+        pair.until("openvpn listens on the right", lambda: "UDPv4 link local" in log.read_text(errors="replace"))
+
+    def end(self, pair, side):
+        far = other(side)
+        said = run(["openssl", "x509", "-in", pair.dir / f"{far}.crt", "-noout", "-fingerprint", "-sha256"])
+        pair.daemon(side, [
+            program("openvpn"), "--dev", "tun0", "--dev-type", "tun", "--disable-dco", "--proto", "udp4", "--port", "1194",
+            "--remote", Pair.ADDRESSES[far], *(["--tls-client"] if side == "left" else ["--tls-server", "--dh", "none"]),
+            "--cert", f"{side}.crt", "--key", f"{side}.key", "--peer-fingerprint", said.strip().split("=", 1)[1],
+            "--data-ciphers", "AES-256-GCM", "--tun-mtu", INNER_MTU, "--verb", "3",
+            "--ifconfig-ipv6", f"{self.inside[side]}/64", self.inside[far]])
+
+    def connect(self, pair):
+        self.end(pair, "left")
+        return True
+
+
+def catalogue(options):
+    """Every product, in the order of the table."""
+    peers = Path(options.peers)
+    aes, chacha = ("aes-256-gcm-iiv", "aes-256-gcm"), ("chacha20-poly1305-iiv", "chacha20-poly1305")
+    crate = "cargo install --locked --root {} {}-cli --version {}"
+    return [
+        Product("plain", options),
+        Domicile("domicile-aes256gcm", options, aes, options.domicile),
+        Domicile("domicile-chacha20poly1305", options, chacha, options.domicile),
+        Domicile("domicile-noencryption", options, aes, options.null_domicile, feature="bench-null-cipher"),
+        WireGuard("gotatun", options, [peers / "bin/gotatun"], ["--foreground", "--disable-drop-privileges"],
+                  crate.format(peers, "gotatun", "0.10.2")),
+        WireGuard("boringtun", options, [peers / "bin/boringtun-cli"], ["--foreground", "--disable-drop-privileges"],
+                  crate.format(peers, "boringtun", "0.7.1")),
+        WireGuard("wireguard-go", options, [peers / "bin/wireguard-go", "wireguard-go"], ["--foreground"], "apt-get install wireguard-go"),
+        StrongSwan("strongswan", options),
+        OpenVpn("openvpn", options),
+    ]
