@@ -43,6 +43,7 @@
 //! ```
 
 pub mod batch;
+pub mod coalesce;
 pub mod counters;
 pub mod ecn;
 pub mod event;

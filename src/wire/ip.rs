@@ -15,6 +15,8 @@ use super::checksum;
 
 /// Octets of the fixed header.
 pub const HEADER_LEN: usize = 40;
+/// TCP.
+pub const NEXT_HEADER_TCP: u8 = 6;
 /// UDP.
 pub const NEXT_HEADER_UDP: u8 = 17;
 /// ICMPv6.
