@@ -4,10 +4,7 @@ source "$TESTS/home.sh"
 internet
 site e1 endpoint-independent; site e2 endpoint-independent; site s1 symmetric; site s2 symmetric; site ad address-dependent
 home_at home 192.0.2.10 home.example
-for pair in "laptop e1" "neighbour e1" "server e2" "sym1 s1" "sym2 s2" "dep ad"; do
-    set -- $pair
-    place "$1" "$2"; at_home node add "$1" >/dev/null; member "$1" "$1"
-done
+node_at e1 laptop neighbour; node_at e2 server; node_at s1 sym1; node_at s2 sym2; node_at ad dep
 direct_to laptop server "203.0.113.2:*"
 say "endpoint-independent to endpoint-independent: direct"
 direct_to laptop neighbour "$(address_of neighbour):4500"

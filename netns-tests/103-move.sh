@@ -5,8 +5,7 @@ source "$TESTS/streams.sh"
 internet
 for name in e1 e2 e3 e4; do site $name endpoint-independent; done
 home_at home 192.0.2.10 home.example
-place laptop e1; place server e2
-for name in laptop server; do at_home node add $name >/dev/null; member $name $name; done
+node_at e1 laptop; node_at e2 server
 direct_to laptop server "203.0.113.2:*"; direct_to server laptop "203.0.113.1:*"
 
 # moving WHAT BOUND COMMAND…: with everything running.

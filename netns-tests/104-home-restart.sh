@@ -4,10 +4,7 @@ source "$TESTS/home.sh"
 internet
 site e1 endpoint-independent; site e2 endpoint-independent; site s1 symmetric; site s2 symmetric
 home_at home 192.0.2.10 home.example
-for pair in "laptop e1" "server e2" "sym1 s1" "sym2 s2"; do
-    set -- $pair
-    place "$1" "$2"; at_home node add "$1" >/dev/null; member "$1" "$1"
-done
+node_at e1 laptop; node_at e2 server; node_at s1 sym1; node_at s2 sym2
 direct_to laptop server "203.0.113.2:*"; direct_to server laptop "203.0.113.1:*"
 reaches sym1 "$(entity_of sym2)" 5 || fail "the relayed conversation does not work"
 sleep 2 # the store learns of bindings by then

@@ -4,17 +4,9 @@
 source "$TESTS/home.sh"
 internet
 site left endpoint-independent; site right endpoint-independent
-# Each machine has a directory of its own: roots and keys of the same name do not meet.
-dom() { local host=$1; shift; on "$host" "$DOMICILE" --config "$DIR/$host/domicile.toml" "$@"; }
-start() {
-    (exec ip netns exec "$NS$1" "$DOMICILE" --config "$DIR/$1/domicile.toml" up >>"$DIR/$1.log" 2>&1) &
-    echo $! >"$DIR/$1.pid"
-    until_true 50 "the daemon of $1 is up" dom "$1" status --json
-}
-entity_of() { grep -m1 '^address' "$DIR/$1/domicile.toml" | cut -d'"' -f2; }
+directory_each
 home_at one 192.0.2.10 one.example
-place laptop left; at_home node add laptop >/dev/null; member laptop laptop
-place desk left; at_home node add desk >/dev/null; member desk desk
+node_at left laptop desk
 home_at two 192.0.2.20 two.example
 place server right; at_home node add server >/dev/null; at_home service add web --node server >/dev/null; member server server
 L6=$(entity_of laptop) D6=$(entity_of desk) S6=$(entity_of server)

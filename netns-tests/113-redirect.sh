@@ -5,10 +5,7 @@ source "$TESTS/home.sh"
 internet
 site e1 endpoint-independent; site e2 endpoint-independent; site s1 symmetric; site s2 symmetric
 home_at home 192.0.2.10 home.example
-for pair in "laptop e1" "server e2" "sym1 s1" "sym2 s2"; do
-    set -- $pair
-    place "$1" "$2"; at_home node add "$1" >/dev/null; member "$1" "$1"
-done
+node_at e1 laptop; node_at e2 server; node_at s1 sym1; node_at s2 sym2
 H6=2002:c000:20a::1 OLD=192.0.2.10 NEW=192.0.2.20
 L6=$(entity_of laptop) S6=$(entity_of server) Y6=$(entity_of sym2)
 # ike_home HOST: where its home agent is, by its status.

@@ -5,8 +5,7 @@ source "$TESTS/home.sh"
 internet
 site e1 endpoint-independent; site e2 endpoint-independent
 home_at home 192.0.2.10 home.example
-place laptop e1; place server e2
-for name in laptop server; do at_home node add $name >/dev/null; member $name $name; done
+node_at e1 laptop; node_at e2 server
 direct_to laptop server "203.0.113.2:*"; direct_to server laptop "203.0.113.1:*"
 to_server=$(entity_of server) to_laptop=$(entity_of laptop)
 

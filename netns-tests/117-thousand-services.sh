@@ -4,8 +4,7 @@ source "$TESTS/home.sh"
 internet
 for name in left one two; do site $name endpoint-independent; done
 home_at home 192.0.2.10 home.example
-place laptop left; place server1 one; place server2 two
-for name in laptop server1 server2; do at_home node add $name >/dev/null; member $name $name; done
+node_at left laptop; node_at one server1; node_at two server2
 rss() { awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$(cat "$DIR/$1.pid")/status"; }
 seconds() { awk -v ms=$(($(ms) - began)) 'BEGIN {printf "%.1f", ms / 1000}'; }
 for name in home server1; do declare "before_$name=$(rss $name)"; done

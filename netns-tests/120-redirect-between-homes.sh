@@ -3,18 +3,11 @@
 source "$TESTS/home.sh"
 internet
 site left symmetric; site right symmetric
-# Each machine has a directory of its own.
-dom() { local host=$1; shift; on "$host" "$DOMICILE" --config "$DIR/$host/domicile.toml" "$@"; }
-start() {
-    (exec ip netns exec "$NS$1" "$DOMICILE" --config "$DIR/$1/domicile.toml" up >>"$DIR/$1.log" 2>&1) &
-    echo $! >"$DIR/$1.pid"
-    until_true 100 "the daemon of $1 is up" dom "$1" status --json
-}
-entity_of() { grep -m1 '^address' "$DIR/$1/domicile.toml" | cut -d'"' -f2; }
+directory_each
 home_at one 192.0.2.10 one.example
-place laptop left; at_home node add laptop >/dev/null; member laptop laptop
+node_at left laptop
 home_at two 192.0.2.20 two.example
-place server right; at_home node add server >/dev/null; member server server
+node_at right server
 L6=$(entity_of laptop) S6=$(entity_of server)
 ONE=2002:c000:20a::/48 TWO=2002:c000:214::/48
 for home in one two; do dom $home home root >"$DIR/$home.root"; done

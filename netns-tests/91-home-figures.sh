@@ -22,7 +22,7 @@ traced() {
     local to; to=$(entity_of "$2"); TRACE_PORT=$((TRACE_PORT + 1))
     (exec ip netns exec "$NS$2" python3 "$TESTS/figures.py" receive "$to" $TRACE_PORT "$DIR/$3" 2>"$DIR/$3.err") & echo $! >"$DIR/$3.receiver"
     until_true 50 "the receiver listens" bash -c "ip netns exec $NS$2 ss -Hlun 'sport = $TRACE_PORT' | grep -q ."
-    (exec ip netns exec "$NS$1" python3 "$TESTS/figures.py" send any "$to" $TRACE_PORT 500 "$4" >/dev/null 2>&1) & echo $! >"$DIR/$3.sender"
+    (exec ip netns exec "$NS$1" python3 "$TESTS/udp_stream.py" send any "$to" $TRACE_PORT 500 "$4" >/dev/null 2>&1) & echo $! >"$DIR/$3.sender"
 }
 end_traced() {
     kill "$(cat "$DIR/$1.sender")" 2>/dev/null || true; wait "$(cat "$DIR/$1.sender")" 2>/dev/null || true
@@ -50,10 +50,7 @@ fi
 for name in e1 e2 e3 e4; do site $name endpoint-independent; done
 site s1 symmetric; site s2 symmetric
 home_at home 192.0.2.10 home.example
-for pair in "laptop e1" "server e2" "sym1 s1" "sym2 s2"; do
-    set -- $pair
-    place "$1" "$2"; at_home node add "$1" >/dev/null; member "$1" "$1"
-done
+node_at e1 laptop; node_at e2 server; node_at s1 sym1; node_at s2 sym2
 direct_to laptop server "203.0.113.2:*"; direct_to server laptop "203.0.113.1:*"
 RTT=$(on laptop ping -6 -q -c 20 -i 0.05 "$(entity_of server)" | awk -F/ '/^rtt/ {print $5 / 1000}')
 say "round trip between two members, direct: $(since 0 "$RTT") ms (each crossing of the internet is made to take $DELAY ms)"

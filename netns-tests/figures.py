@@ -1,8 +1,7 @@
 """What 91-home-figures.sh measures with. Times are seconds of the machine's clock; all namespaces share it.
 
 figures.py delay SECONDS                        holds each packet that is routed into the device "delay" so long, then routes it on
-figures.py send FROM TO PORT PER-SECOND SECONDS numbered datagrams; FROM may be "any". Whatever cannot be sent is lost
-figures.py receive ADDRESS PORT FILE            writes "number sent received" of each, on SIGTERM
+figures.py receive ADDRESS PORT FILE            writes "number sent received" of each datagram of udp_stream.py, on SIGTERM
 figures.py first FILE                           when the first one came
 figures.py first-direct FILE FROM               when the first of the most frequent length came from FROM: of a text by tcpdump -tt
 figures.py gaps FILE EVENTS RTT LABEL           a line of the table; EVENTS has "began ended" of each move
@@ -12,8 +11,8 @@ figures.py blast FROM PORT TO PORT OCTETS SECONDS [SOURCE DESTINATION]
 """
 import collections, fcntl, os, select, signal, socket, statistics, struct, sys, time
 
-FORM = struct.Struct("!Qd")
-SIZE = 160
+sys.dont_write_bytecode = True
+from udp_stream import arrivals
 
 
 def delay(seconds):
@@ -37,27 +36,7 @@ def delay(seconds):
                 pass
 
 
-def send(source, destination, port, per_second, seconds):
-    out = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    if source != "any":
-        out.bind((source, 0))
-    began, sent, total = time.monotonic(), 0, int(per_second * seconds)
-    while sent < total:
-        due = began + sent / per_second - time.monotonic()
-        if due > 0:
-            time.sleep(due)
-        sent += 1
-        try:
-            out.sendto(FORM.pack(sent, time.time()).ljust(SIZE, b"u"), (destination, port))
-        except OSError:
-            pass
-    print(sent)
-
-
 def receive(address, port, name):
-    inn = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    inn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    inn.bind((address, port))
     seen = []
 
     def end(*_):
@@ -66,9 +45,9 @@ def receive(address, port, name):
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, end)
-    while True:
-        datagram = inn.recv(2048)
-        seen.append((*FORM.unpack_from(datagram), time.time()))
+    for number, sent in arrivals(address, port):
+        seen.append((number, sent, time.time()))
+    signal.pause()
 
 
 def read(name):
@@ -131,8 +110,6 @@ def blast(source, port, destination, to_port, octets, seconds, pair=None):
 command, arguments = sys.argv[1], sys.argv[2:]
 if command == "delay":
     delay(float(arguments[0]))
-elif command == "send":
-    send(arguments[0], arguments[1], int(arguments[2]), float(arguments[3]), float(arguments[4]))
 elif command == "receive":
     receive(arguments[0], int(arguments[1]), arguments[2])
 elif command == "first":

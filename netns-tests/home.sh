@@ -5,6 +5,8 @@
 #   code_for WHO                   a fresh code
 #   join HOST WHO [ARGS…]          a placed host joins as WHO (a user, node or service that the home knows), by code
 #   member HOST WHO                joins and starts; then WHO is registered
+#   node_at SITE HOST…             places hosts, each a node of the home, and starts them
+#   directory_each                 each machine keeps its files in a directory of its own: roots and keys of the same name do not meet
 #   entity_of HOST                 its permanent address
 #   path_of HOST PEER-ADDRESS      "relayed" or "direct ADDRESS:PORT", by its status
 # shellcheck shell=bash
@@ -24,8 +26,13 @@ join() {
     dom "$host" join "$HOME_V4" "$code" --name "$host" --allow-special "$@" >"$DIR/$host.joined"
 }
 member() { join "$@"; start "$1"; registered "$1"; }
+node_at() {
+    local site=$1 name; shift
+    for name; do place "$name" "$site"; at_home node add "$name" >/dev/null; member "$name" "$name"; done
+}
+directory_each() { config_of() { echo "$DIR/$1/domicile.toml"; }; }
 registered() { until_true 100 "$1 is registered" grep -q "is registered with its home agent" "$DIR/$1.log"; }
-entity_of() { grep -m1 '^address' "$DIR/$1.toml" | cut -d'"' -f2; }
+entity_of() { grep -m1 '^address' "$(config_of "$1")" | cut -d'"' -f2; }
 path_of() { status "$1" ".peers[] | select(.address == \"$2\") | .ike[0] | if .path_kind == \"relayed\" then \"relayed\" else \"direct \" + .path_remote end"; }
 path_is() { [[ "$(path_of "$1" "$2")" == $3 ]]; }
 

@@ -81,11 +81,14 @@ NFT
 
 # --- domicile -----------------------------------------------------------------------------------------------------
 
+# Where the configuration of a host is. A story may say otherwise.
+config_of() { echo "$DIR/$1.toml"; }
+
 # entity HOST ADDRESS: key and the first half of a configuration.
 entity() {
     local host=$1 address=$2
     [ -f "$DIR/$host.key" ] || "$DOMICILE" key generate "$DIR/$host.key" >"$DIR/$host.pub"
-    cat >"$DIR/$host.toml" <<TOML
+    cat >"$(config_of "$host")" <<TOML
 [node]
 control_socket = "$DIR/$host.sock"
 allow_special_homes = true
@@ -101,11 +104,11 @@ peer() {
     local host=$1 name=$2 address=$3; shift 3
     { echo "[[peer]]"; echo "name = \"$name\""; echo "address = \"$address\""
       [[ "$*" == *psk_file* || "$*" == *public_key* ]] || echo "public_key = \"$(cat "$DIR/$name.pub")\""
-      for line; do echo "$line"; done; } >>"$DIR/$host.toml"
+      for line; do echo "$line"; done; } >>"$(config_of "$host")"
 }
 
 # more HOST: appends standard input to the configuration.
-more() { cat >>"$DIR/$1.toml"; }
+more() { cat >>"$(config_of "$1")"; }
 
 # Two configurations that know each other; extra lines for both come from standard input.
 pair() {
@@ -115,14 +118,14 @@ pair() {
     more a <<<"$extra"; more b <<<"$extra"
 }
 
-dom() { local host=$1; shift; on "$host" "$DOMICILE" --config "$DIR/$host.toml" "$@"; }
+dom() { local host=$1; shift; on "$host" "$DOMICILE" --config "$(config_of "$host")" "$@"; }
 
 start() {
     local host=$1; shift
     # exec: the process whose number we keep is the daemon itself.
-    (exec ip netns exec "$NS$host" "$DOMICILE" --config "$DIR/$host.toml" up "$@" >>"$DIR/$host.log" 2>&1) &
+    (exec ip netns exec "$NS$host" "$DOMICILE" --config "$(config_of "$host")" up "$@" >>"$DIR/$host.log" 2>&1) &
     echo $! >"$DIR/$host.pid"
-    until_true 50 "the daemon of $host is up" dom "$host" status --json
+    until_true 100 "the daemon of $host is up" dom "$host" status --json
 }
 stop() { dom "$1" down >/dev/null; wait "$(cat "$DIR/$1.pid")" || true; }
 kill9() { kill -9 "$(cat "$DIR/$1.pid")"; wait "$(cat "$DIR/$1.pid")" 2>/dev/null || true; }

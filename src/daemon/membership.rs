@@ -25,6 +25,7 @@ use crate::pki::{Root, Serial, leaf, pem};
 use crate::policy::stranger;
 use crate::policy::trust::Trust;
 use hosting::Listing;
+use rotation::next_key;
 
 /// How often certificates are looked at, and a renewal that got no answer is asked for again.
 const LOOK: Duration = Duration::from_secs(5);
@@ -45,7 +46,8 @@ pub(super) struct Membership {
     tried: BTreeMap<Ipv6Addr, u32>,
     /// What a home refused last, and when that was told.
     refused: Option<(String, Instant)>,
-    /// What homes put on entities of ours.
+    /// What homes put on entities of ours, as they say it now; what is in use, and kept, is a copy of a moment ago
+    /// ([`Self::take_hosted`]).
     hosted: Hosted,
     /// When that is to be taken up.
     take_up: Option<Instant>,
@@ -155,17 +157,14 @@ impl Membership {
             };
             drop(desk);
             match leaf {
-                Ok(leaf) if self.rotates(config, address, &leaf) => self.rotate(config, address, &leaf),
+                Ok(leaf) if next_key(config, address, &leaf).is_some() => self.rotate(config, address, &leaf),
                 Ok(leaf) => self.take_up(now, config, address, leaf),
                 Err(error) => tracing::warn!("the certificate of {address} cannot be renewed: {error}"),
             }
             return true;
         }
-        let Some(home) = config.roots.iter().map(|root| root.prefix()).find(|home| home.contains(&address))
-        else {
-            return true;
-        };
-        let agent = agent_of(home);
+        let Some(root) = config.root_of(address) else { return true };
+        let agent = agent_of(root.prefix());
         let host = self.hosted.host_of(address).or_else(|| node.sender_for(address));
         let Some(ike) = node.ike_with(host.unwrap_or(address), agent) else { return false };
         tracing::debug!("asking for a fresh certificate for {address}");
@@ -220,7 +219,7 @@ impl Membership {
         let (ike, local, remote) = from;
         let ours = config.home_prefix.map(agent_of);
         if ours == Some(local)
-            && config.roots.iter().any(|root| agent_of(root.prefix()) == remote)
+            && config.root_of_agent(remote).is_some()
             && let Ok(Tell::Moved(redirect)) = Tell::parse(document)
         {
             // Another home has moved; what is no news is not passed on.
@@ -249,16 +248,13 @@ impl Membership {
             node.tell(now, ike, tell.to_bytes());
             return effects;
         }
-        let Some(root) = config.roots.iter().find(|root| agent_of(root.prefix()) == remote) else {
+        let Some(root) = config.root_of_agent(remote) else {
             tracing::debug!("{remote} sent a document, and is no home agent");
             return Vec::new();
         };
         match Tell::parse(document) {
             Ok(Tell::Renewed { subject, certificate }) => {
-                if self.rotates(config, subject, &certificate.0) {
-                    self.rotate_for(config, root, unix, subject, &certificate.0);
-                } else if let Some(leaf) = self.renewed(config, root, unix, subject, certificate.0) {
-                    self.take_up(now, config, subject, leaf);
+                if self.renewed(now, config, root, unix, subject, certificate.0) {
                     self.certify_hosted(now, node, config);
                 }
             }
@@ -280,33 +276,38 @@ impl Membership {
                 self.moved(&redirect);
             }
             Ok(Tell::Refused { error }) => self.tell_refusal(now, error),
-
             Ok(Tell::Joined(_) | Tell::Waiting {} | Tell::Done { .. } | Tell::Denied { .. }) => {}
             Err(error) => tracing::debug!(%error, "a document from {remote} is ignored"),
         }
         Vec::new()
     }
 
-    /// A home sent a certificate: is it one of ours, made by this very home for our key?
+    /// A home sent a certificate. It is used if it is one of ours, made by this very home for our key or our next one.
+    /// True: it is for the present key.
     fn renewed(
-        &self,
+        &mut self,
+        now: Instant,
         config: &Config,
         root: &Root,
         unix: u64,
         address: Ipv6Addr,
         leaf: Vec<u8>,
-    ) -> Option<Vec<u8>> {
-        let Some(key) = self.key_of(config, address) else {
+    ) -> bool {
+        let next = next_key(config, address, &leaf);
+        let Some(key) = next.or_else(|| self.key_of(config, address)) else {
             tracing::debug!("a certificate for {address}, which is not ours, is ignored");
-            return None;
+            return false;
         };
-        match leaf::verify_own(&leaf, root, unix, address, &key) {
-            Ok(_) => Some(leaf),
-            Err(error) => {
-                tracing::warn!("the new certificate of {address} is not good: {error}");
-                None
-            }
+        if let Err(error) = leaf::verify_own(&leaf, root, unix, address, &key) {
+            tracing::warn!("the new certificate of {address} is not good: {error}");
+            return false;
         }
+        if next.is_some() {
+            self.rotate(config, address, &leaf);
+        } else {
+            self.take_up(now, config, address, leaf);
+        }
+        next.is_none()
     }
 
     /// A home revoked one of its own.
@@ -345,8 +346,7 @@ impl Membership {
         (local, remote): (Ipv6Addr, Ipv6Addr),
     ) {
         // Neither a stranger nor the holder of a code is told who was revoked.
-        let is_known = config.roots.iter().any(|root| root.prefix().contains(&remote));
-        if is_known && config.home_prefix.map(agent_of) == Some(local) {
+        if config.root_of(remote).is_some() && config.home_prefix.map(agent_of) == Some(local) {
             self.revocations.greet(now, unix, node, local, remote);
         }
     }

@@ -9,7 +9,7 @@ use super::certificate::{self, Credential};
 use super::child_offer::ChildOffer;
 use super::context::{Context, Deferred};
 use super::event::{CloseReason, Failure};
-use super::inform::{error, find, first_error};
+use super::inform::{error, find, first_error, goodbye};
 use super::init::{HANDSHAKE_TRIES, HalfOpen};
 use super::nat;
 use super::sa::{Phase, Sa};
@@ -125,6 +125,15 @@ impl Sa {
         payloads: &[Payload],
     ) {
         let Phase::AuthSent(sent) = std::mem::replace(&mut self.phase, Phase::Closed) else { return };
+        if let Some(reason) = self.farewell().cloned() {
+            sent.abandon(ctx, self);
+            if AuthPayloads::find(payloads, false).is_none() {
+                self.end(ctx, reason);
+            } else {
+                self.request(ctx, now, exchange::INFORMATIONAL, &[goodbye()], Task::Refuse);
+            }
+            return;
+        }
         let refused = first_error(payloads);
         let Some(auth) = AuthPayloads::find(payloads, false) else {
             let failure = match refused {

@@ -251,6 +251,11 @@ impl Endpoint {
         }
     }
 
+    /// Those that are not established, and whom each joins: what has not proven itself yet is of nobody.
+    pub fn unestablished(&self) -> impl Iterator<Item = (IkeId, (Ipv6Addr, Ipv6Addr))> {
+        self.sas.values().filter(|sa| !sa.is_established()).map(|sa| (sa.id, sa.pair()))
+    }
+
     /// Which way messages of this SA travel.
     pub fn path_of(&self, ike: IkeId) -> Option<UdpPath> {
         self.sas.get(ike).map(|sa| sa.path)

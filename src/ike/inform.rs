@@ -18,6 +18,11 @@ pub(super) fn error(kind: u16) -> Payload {
     super::nat::status(kind, Vec::new())
 }
 
+/// The DELETE of an IKE SA itself.
+pub(super) fn goodbye() -> Payload {
+    Payload::Delete(Delete { protocol: PROTOCOL_IKE, spis: Vec::new() })
+}
+
 /// The first notify of a kind.
 pub(super) fn find(payloads: &[Payload], kind: u16) -> Option<&Notify> {
     payloads.iter().find_map(|payload| match payload {
@@ -127,8 +132,7 @@ impl Sa {
         if reason == CloseReason::Replaced && !self.children.is_empty() {
             ctx.deferred.push_back(Deferred::Leave { id: self.id });
         }
-        let delete = Payload::Delete(Delete { protocol: PROTOCOL_IKE, spis: Vec::new() });
-        self.request(ctx, now, exchange::INFORMATIONAL, &[delete], Task::DeleteIke(reason));
+        self.request(ctx, now, exchange::INFORMATIONAL, &[goodbye()], Task::DeleteIke(reason));
     }
 
     /// Is the peer alive? (RFC 7296 §2.4). Behind a NAT the question also asks what our address looks like

@@ -92,9 +92,10 @@ impl Sa {
     }
 
     /// Says goodbye and ends, soon. The DELETE waits for the window (RFC 7296 §2.3), but whatever is under way there is
-    /// hurried, and its outcome is of no interest any more. Documents that wait, answers among them, go before it.
+    /// hurried, and its outcome is of no interest any more. Documents that wait, answers among them, go before it. Where
+    /// our proof is under way the goodbye waits for the answer, too: by then the peer has the SA.
     pub(super) fn leave(&mut self, ctx: &mut Context, now: Instant, reason: CloseReason) {
-        if !self.is_established() {
+        if !self.is_established() && !matches!(self.phase, Phase::AuthSent(_)) {
             self.end(ctx, reason);
             return;
         }
@@ -177,13 +178,11 @@ impl Sa {
         let tries = out.sent;
         self.adopt_collision(ctx, now);
         let timeout = Failure::Timeout { remote: self.path.remote, tries };
-        let reason = match &self.phase {
+        let reason = self.farewell().cloned().unwrap_or_else(|| match &self.phase {
             Phase::InitSent(sent) => CloseReason::Failed(sent.refused.clone().unwrap_or(timeout)),
             Phase::AuthSent(_) => CloseReason::Failed(timeout),
-            Phase::HalfOpen(_) | Phase::Established { .. } | Phase::Closed => {
-                self.farewell().cloned().unwrap_or(CloseReason::DeadPeer)
-            }
-        };
+            Phase::HalfOpen(_) | Phase::Established { .. } | Phase::Closed => CloseReason::DeadPeer,
+        });
         self.end(ctx, reason);
     }
 }

@@ -62,7 +62,7 @@ pub(super) enum Task {
     },
     UpdateAddresses,
     Tell,
-    /// We tell why we leave after a response that we could not accept (RFC 7296 §2.21.2).
+    /// We tell that we leave after a response that we did not accept (RFC 7296 §2.21.2), or that came when we were leaving.
     Refuse,
 }
 

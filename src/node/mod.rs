@@ -339,7 +339,10 @@ impl Node {
     pub fn part(&mut self, now: Instant) {
         self.leaving = true;
         self.pairs.for_each_mut(|pair| pair.keep_up = false);
-        for ike in self.ikes.of(|key| !self.is_with_home_agent(*key)) {
+        let mut others = self.ikes.of(|key| !self.is_with_home_agent(*key));
+        // A handshake that went on would bring up what nobody takes leave of.
+        others.extend(self.handshakes_with_others());
+        for ike in others {
             self.ike.close(now, ike);
         }
         self.drain(now);
@@ -348,6 +351,11 @@ impl Node {
     /// Everybody but our home agents has answered.
     pub fn has_parted(&self) -> bool {
         self.ikes.pairs().all(|key| self.is_with_home_agent(*key))
+            && self.handshakes_with_others().next().is_none()
+    }
+
+    fn handshakes_with_others(&self) -> impl Iterator<Item = IkeId> {
+        self.ike.unestablished().filter(|(_, key)| !self.is_with_home_agent(*key)).map(|(ike, _)| ike)
     }
 
     fn is_with_home_agent(&self, (local, remote): PairKey) -> bool {

@@ -72,16 +72,20 @@ impl World {
         let mut member = config((MEMBER, 7), (agent_of(prefix()), HOME));
         member.homes = vec![home_config(places)];
         member.registrations = vec![Registration { sender: MEMBER, prefixes: Vec::new(), sequence: None }];
-        let mut hosts = vec![Host::new(member.clone(), MEMBER, Ipv4Addr::new(9, 9, 8, 1), [1; 32], now)];
-        for (at, key) in homes {
-            let agent = agent_of(prefix());
-            let mut home = config((agent, *key), (MEMBER, 7));
-            home.home_agent =
-                Some(HomeAgentConfig { prefix: prefix(), address: agent, care_of: CareOfPolicy::default() });
-            let part = Part { authority: Some(Arc::new(Anybody)), ..Part::default() };
-            hosts.push(Host::with_part(home, part, agent, *place(*at).ip(), [*at; 32], now));
-        }
-        Self { now, hosts, sent: Vec::new(), moved: Vec::new(), member }
+        let hosts = vec![Host::new(member.clone(), MEMBER, Ipv4Addr::new(9, 9, 8, 1), [1; 32], now)];
+        let mut world = Self { now, hosts, sent: Vec::new(), moved: Vec::new(), member };
+        homes.iter().for_each(|home| world.add_home(*home));
+        world
+    }
+
+    /// A home comes up there, with the key of this number.
+    fn add_home(&mut self, (at, key): (u8, u8)) {
+        let agent = agent_of(prefix());
+        let mut home = config((agent, key), (MEMBER, 7));
+        home.home_agent =
+            Some(HomeAgentConfig { prefix: prefix(), address: agent, care_of: CareOfPolicy::default() });
+        let part = Part { authority: Some(Arc::new(Anybody)), ..Part::default() };
+        self.hosts.push(Host::with_part(home, part, agent, *place(at).ip(), [at; 32], self.now));
     }
 
     fn set_places(&mut self, places: &[u8]) {
@@ -180,12 +184,7 @@ fn a_place_that_is_silent_costs_little_and_the_old_one_stays_in_use() {
     assert!((10..=130).contains(&to_victim.len()), "{} datagrams in an hour", to_victim.len());
     assert!(to_victim.iter().all(|octets| *octets < 600), "nothing but IKE_SA_INIT");
     // It is followed all the same once the home is there.
-    let agent = agent_of(prefix());
-    let mut late = config((agent, HOME), (MEMBER, 7));
-    late.home_agent =
-        Some(HomeAgentConfig { prefix: prefix(), address: agent, care_of: CareOfPolicy::default() });
-    let part = Part { authority: Some(Arc::new(Anybody)), ..Part::default() };
-    world.hosts.push(Host::with_part(late, part, agent, *place(66).ip(), [66; 32], world.now));
+    world.add_home((66, HOME));
     world.run(700);
     assert!(world.is_at(66) && world.bindings(66) == 1);
 }
@@ -223,12 +222,7 @@ fn without_an_sa_every_place_is_tried_in_order() {
     assert!(world.is_at(1) && world.bindings(1) == 1, "the fallback");
     // It dies, and comes back at the place that was preferred all the time.
     world.home(1).online = false;
-    let agent = agent_of(prefix());
-    let mut late = config((agent, HOME), (MEMBER, 7));
-    late.home_agent =
-        Some(HomeAgentConfig { prefix: prefix(), address: agent, care_of: CareOfPolicy::default() });
-    let part = Part { authority: Some(Arc::new(Anybody)), ..Part::default() };
-    world.hosts.push(Host::with_part(late, part, agent, *place(66).ip(), [66; 32], world.now));
+    world.add_home((66, HOME));
     world.run(300);
     assert!(world.is_at(66) && world.bindings(66) == 1);
 }

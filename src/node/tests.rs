@@ -177,6 +177,20 @@ fn after_the_goodbye_nothing_begins() {
 }
 
 #[test]
+fn a_handshake_does_not_go_on_after_the_first_part_of_a_goodbye() {
+    let (mut ours, now) = node(there(), false);
+    assert_eq!(ours.connect(now, entity(1), &ROUTE), Ok(None));
+    let request = ours.poll_transmit().map(|transmit| transmit.message).unwrap();
+    // Somebody else has begun one with us, too, and has not proven itself.
+    let path = UdpPath::direct(SocketAddrV4::new(address(0, 0), PORT), there().unwrap());
+    ours.handle_data_event(now, DataEvent::Ike { path, message: request }, &ROUTE);
+    assert_eq!((ours.ike().len(), ours.ike().half_open()), (2, 1));
+    ours.part(now);
+    assert!(ours.has_parted());
+    assert_eq!(ours.ike().len(), 0);
+}
+
+#[test]
 fn connect_is_impatient_but_starts_one_attempt() {
     let (mut node, now) = node(there(), false);
     for _ in 0..3 {

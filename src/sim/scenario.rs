@@ -142,8 +142,25 @@ impl Dice {
         self.below(2) as usize
     }
 
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
+    /// So many milliseconds, less than `to`.
+    pub fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to - from))
+    }
+
+    /// Lifetimes that end within a simulation.
+    pub fn short_lifetimes(&mut self, usual: Lifetimes) -> Lifetimes {
+        let child_rekey = self.millis(12_000, 40_000);
+        let ike_rekey = self.millis(20_000, 60_000);
+        let reauth = self.millis(60_000, 120_000);
+        Lifetimes {
+            child_rekey,
+            child_hard: child_rekey * 3,
+            ike_rekey,
+            reauth,
+            ike_max: reauth * 2,
+            jitter: 0.05 * self.below(10) as f64,
+            ..usual
+        }
     }
 }
 
@@ -202,19 +219,8 @@ fn lifetimes(dice: &mut Dice, short: bool) -> Lifetimes {
     if !short {
         return usual;
     }
-    let child_rekey = dice.millis(12_000, 40_000);
-    let ike_rekey = dice.millis(20_000, 60_000);
-    let reauth = dice.millis(60_000, 120_000);
-    Lifetimes {
-        child_rekey,
-        child_hard: child_rekey * 3,
-        ike_rekey,
-        reauth,
-        ike_max: reauth * 2,
-        jitter: 0.05 * dice.below(10) as f64,
-        child_packets: if dice.once_in(3) { 20 + dice.below(40) } else { u64::MAX },
-        ..usual
-    }
+    let short = dice.short_lifetimes(usual);
+    Lifetimes { child_packets: if dice.once_in(3) { 20 + dice.below(40) } else { u64::MAX }, ..short }
 }
 
 fn spd(readable: bool) -> Spd {

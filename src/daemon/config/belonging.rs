@@ -10,8 +10,19 @@ use crate::addr::plan::{FIRST_NODE, agent_of};
 use crate::addr::six_to_four::embedded_v4;
 use crate::mobility::CareOfPolicy;
 use crate::node::{HomeAgentConfig, HomeConfig, Registration};
+use crate::pki::Root;
 
 impl Config {
+    /// The root of the trusted home that an address belongs to.
+    pub fn root_of(&self, address: Ipv6Addr) -> Option<&Root> {
+        self.roots.iter().find(|root| root.prefix().contains(&address))
+    }
+
+    /// The root of the trusted home whose home agent this is.
+    pub fn root_of_agent(&self, agent: Ipv6Addr) -> Option<&Root> {
+        self.roots.iter().find(|root| agent_of(root.prefix()) == agent)
+    }
+
     /// Homes with a pinned root whose home agent can be found.
     pub fn trusted_homes(&self) -> Vec<HomeConfig> {
         let known = self.roots.iter().filter_map(|root| {
@@ -32,12 +43,10 @@ impl Config {
             .iter()
             .map(|entity| entity.address)
             .filter(|address| self.home_prefix.is_none_or(|own| !own.contains(address)))
-            .filter(|address| self.roots.iter().any(|root| root.prefix().contains(address)))
+            .filter(|address| self.root_of(*address).is_some())
             .collect();
         let mut registrations: Vec<Registration> = Vec::new();
-        let home_of = |address: Ipv6Addr| {
-            self.roots.iter().map(|root| root.prefix()).find(|home| home.contains(&address))
-        };
+        let home_of = |address: Ipv6Addr| self.root_of(address).map(Root::prefix);
         for node in abroad.iter().copied().filter(|address| is_node(*address)) {
             let mut prefixes = vec![subnet(node)];
             if registrations.iter().all(|other| home_of(other.sender) != home_of(node)) {

@@ -52,10 +52,7 @@ pub struct NewPeer {
 /// Adds a `[[peer]]`.
 pub fn add_peer(path: &Path, peer: &NewPeer) -> Result<(), EditError> {
     edit(path, |document| {
-        let item = document.entry("peer").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
-        let peers = item
-            .as_array_of_tables_mut()
-            .ok_or_else(|| EditError::Refused("'peer' is not written as [[peer]] in this file".to_owned()))?;
+        let peers = entries(document, "peer")?;
         if peers.iter().any(|other| is_named(other, &peer.name)) {
             return Err(EditError::Refused(format!(
                 "there is a peer \"{}\" already: 'domicile peer remove {}' first, or choose another name",
@@ -84,22 +81,16 @@ pub fn add_peer(path: &Path, peer: &NewPeer) -> Result<(), EditError> {
 /// Removes a `[[peer]]` by name.
 pub fn remove_peer(path: &Path, name: &str) -> Result<(), EditError> {
     edit(path, |document| {
-        let unknown =
-            || EditError::Refused(format!("there is no peer \"{name}\": 'domicile peer list' shows them"));
-        let peers = document.get_mut("peer").and_then(Item::as_array_of_tables_mut).ok_or_else(unknown)?;
-        let before = peers.len();
-        peers.retain(|peer| !is_named(peer, name));
-        if peers.len() == before { Err(unknown()) } else { Ok(()) }
+        remove(document, "peer", |peer| is_named(peer, name)).ok_or_else(|| {
+            EditError::Refused(format!("there is no peer \"{name}\": 'domicile peer list' shows them"))
+        })
     })
 }
 
 /// Trusts a home: `file` has its root. `instead` is the file of an entry for the same home that this one replaces.
 pub fn set_trust(path: &Path, file: &str, fingerprint: &str, instead: Option<&str>) -> Result<(), EditError> {
     edit(path, |document| {
-        let item = document.entry("trust").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
-        let entries = item.as_array_of_tables_mut().ok_or_else(|| {
-            EditError::Refused("'trust' is not written as [[trust]] in this file".to_owned())
-        })?;
+        let entries = entries(document, "trust")?;
         if let Some(old) = entries.iter_mut().find(|entry| instead.is_some_and(|name| has_root(entry, name)))
         {
             old.insert("root", value(file));
@@ -117,15 +108,9 @@ pub fn set_trust(path: &Path, file: &str, fingerprint: &str, instead: Option<&st
 /// Removes the `[[trust]]` entry that names this file.
 pub fn remove_trust(path: &Path, file: &str) -> Result<(), EditError> {
     edit(path, |document| {
-        let entries = document.get_mut("trust").and_then(Item::as_array_of_tables_mut);
-        let found = entries.is_some_and(|entries| {
-            let before = entries.len();
-            entries.retain(|entry| !has_root(entry, file));
-            entries.len() < before
-        });
-        let gone =
-            || EditError::Refused(format!("there is no [[trust]] entry with root = \"{file}\" any more"));
-        if found { Ok(()) } else { Err(gone()) }
+        remove(document, "trust", |entry| has_root(entry, file)).ok_or_else(|| {
+            EditError::Refused(format!("there is no [[trust]] entry with root = \"{file}\" any more"))
+        })
     })
 }
 
@@ -172,13 +157,24 @@ pub fn entity_files(path: &Path, name: &str) -> Result<Vec<PathBuf>, EditError> 
 /// Removes an `[[entity]]` by name; its files stay.
 pub fn remove_entity(path: &Path, name: &str) -> Result<(), EditError> {
     edit(path, |document| {
-        let unknown = || EditError::Refused(format!("there is no entity \"{name}\" in {}", path.display()));
-        let entities =
-            document.get_mut("entity").and_then(Item::as_array_of_tables_mut).ok_or_else(unknown)?;
-        let before = entities.len();
-        entities.retain(|entity| !is_named(entity, name));
-        if entities.len() == before { Err(unknown()) } else { Ok(()) }
+        remove(document, "entity", |entity| is_named(entity, name))
+            .ok_or_else(|| EditError::Refused(format!("there is no entity \"{name}\" in {}", path.display())))
     })
+}
+
+/// The `[[key]]` entries, to add to.
+fn entries<'a>(document: &'a mut DocumentMut, key: &str) -> Result<&'a mut ArrayOfTables, EditError> {
+    let item = document.entry(key).or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    item.as_array_of_tables_mut()
+        .ok_or_else(|| EditError::Refused(format!("'{key}' is not written as [[{key}]] in this file")))
+}
+
+/// Removes those `[[key]]` entries; none if there are none.
+fn remove(document: &mut DocumentMut, key: &str, which: impl Fn(&Table) -> bool) -> Option<()> {
+    let entries = document.get_mut(key)?.as_array_of_tables_mut()?;
+    let before = entries.len();
+    entries.retain(|entry| !which(entry));
+    (entries.len() < before).then_some(())
 }
 
 fn is_named(peer: &Table, name: &str) -> bool {

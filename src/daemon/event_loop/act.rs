@@ -44,20 +44,6 @@ impl Daemon {
 
     /// A document is answered at once.
     pub(super) fn hear(&mut self, event: &Event) {
-        if let Event::PeerUp { local, remote } = event {
-            let config = &self.desk.config;
-            let is_home = config
-                .roots
-                .iter()
-                .any(|root| agent_of(root.prefix()) == *remote && root.prefix().contains(local));
-            if is_home && config.own_entity(*local).is_some() {
-                self.membership.list(Instant::now(), &mut self.node, config, *local);
-                self.send();
-            }
-            let (now, pair) = (Instant::now(), (*local, *remote));
-            self.membership.greet(now, unix(), &mut self.node, &self.desk.config, pair);
-            self.send();
-        }
         let Event::Document { ike, local, remote, document } = event else { return };
         if self.desk.errands.hear(*local, *remote, document) {
             return;

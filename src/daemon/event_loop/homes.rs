@@ -1,5 +1,6 @@
 //! Homes that move, in the loop: where they may be goes to the node, where they are comes from it.
 
+use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use super::super::config::Config;
@@ -37,21 +38,16 @@ impl Daemon {
         self.relay.set_roles(roles(&self.desk.config, self.node.homes()));
     }
 
-    /// What an event means for the place of a home.
+    /// What an event means for homes and their members.
     pub(super) fn heed(&mut self, event: &Event) {
-        let config = &self.desk.config;
-        let (remote, up) = match event {
-            Event::HomeMoved { .. } => return self.follow_places(),
-            Event::PeerUp { local, remote } => {
-                let agent = config.home_prefix.map(agent_of);
-                if agent == Some(*local) && !self.holds_a_code(*remote) {
-                    let now = Instant::now();
-                    self.membership.tell_place(now, &mut self.node, &self.desk.config, Some(*remote));
-                    self.send();
+        match event {
+            Event::HomeMoved { .. } => self.follow_places(),
+            Event::PeerUp { local, remote } => self.welcome(*local, *remote),
+            Event::PeerDown { remote, .. } | Event::PeerFailed { remote, .. } => {
+                if self.desk.config.root_of_agent(*remote).is_some() {
+                    self.places.hurry(Instant::now());
                 }
-                (*remote, true)
             }
-            Event::PeerDown { remote, .. } | Event::PeerFailed { remote, .. } => (*remote, false),
             Event::PathChanged { .. }
             | Event::Document { .. }
             | Event::SequenceReserved { .. }
@@ -60,11 +56,21 @@ impl Daemon {
             | Event::RegistrationLost { .. }
             | Event::Route { .. }
             | Event::IkeKeys { .. }
-            | Event::ChildKeys { .. } => return,
-        };
-        let silent = self.desk.config.roots.iter().map(|root| root.prefix());
-        if !up && silent.into_iter().any(|home| agent_of(home) == remote) {
-            self.places.hurry(Instant::now());
+            | Event::ChildKeys { .. } => {}
         }
+    }
+
+    /// Our home is asked what it put on us; whoever comes to our home agent is told what has changed meanwhile.
+    fn welcome(&mut self, local: Ipv6Addr, remote: Ipv6Addr) {
+        let (now, config) = (Instant::now(), &self.desk.config);
+        let is_home = config.root_of_agent(remote).is_some_and(|root| root.prefix().contains(&local));
+        if is_home && config.own_entity(local).is_some() {
+            self.membership.list(now, &mut self.node, config, local);
+        }
+        self.membership.greet(now, unix(), &mut self.node, config, (local, remote));
+        if config.home_prefix.map(agent_of) == Some(local) && !self.holds_a_code(remote) {
+            self.membership.tell_place(now, &mut self.node, &self.desk.config, Some(remote));
+        }
+        self.send();
     }
 }

@@ -62,6 +62,6 @@ impl Daemon {
         let config = &self.desk.config;
         config.home_prefix.is_some()
             && config.peers.iter().all(|peer| peer.address != remote)
-            && config.roots.iter().all(|root| !root.prefix().contains(&remote))
+            && config.root_of(remote).is_none()
     }
 }

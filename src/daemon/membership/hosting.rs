@@ -88,8 +88,8 @@ impl Membership {
     }
 
     fn ask(&self, now: Instant, node: &mut Node, config: &Config, host: Ipv6Addr, after: Option<Ipv6Addr>) {
-        let home = config.roots.iter().map(|root| root.prefix()).find(|home| home.contains(&host));
-        if let Some(ike) = home.and_then(|home| node.ike_with(host, agent_of(home))) {
+        let agent = config.root_of(host).map(|root| agent_of(root.prefix()));
+        if let Some(ike) = agent.and_then(|agent| node.ike_with(host, agent)) {
             node.tell(now, ike, Ask::Hosted { after }.to_bytes());
         }
     }

@@ -4,16 +4,23 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::Membership;
+use crate::crypto::identity::PublicKey;
 use crate::daemon::config::edit::write_private;
 use crate::daemon::config::{Config, Entity};
 use crate::node::Node;
-use crate::pki::{Root, leaf, pem};
+use crate::pki::{leaf, pem};
 
 /// A home that does not answer, or refuses, is asked again after this long.
 const AGAIN: Duration = Duration::from_secs(30);
 
 fn entity_with_next(config: &Config, address: Ipv6Addr) -> Option<&Entity> {
     config.entities.iter().find(|entity| entity.address == address && entity.next.is_some())
+}
+
+/// The new key of an entity of ours, if this certificate is for that one.
+pub(super) fn next_key(config: &Config, address: Ipv6Addr, der: &[u8]) -> Option<PublicKey> {
+    let next = entity_with_next(config, address)?.next.as_ref()?.public();
+    (leaf::read(der).ok()?.key == next).then_some(next)
 }
 
 impl Membership {
@@ -32,29 +39,6 @@ impl Membership {
                 );
                 self.next_asked.insert(*next.as_bytes(), now);
             }
-        }
-    }
-
-    /// Is this certificate for the new key of an entity of ours?
-    pub(super) fn rotates(&self, config: &Config, address: Ipv6Addr, der: &[u8]) -> bool {
-        let next = entity_with_next(config, address).and_then(|entity| entity.next.as_ref());
-        next.is_some_and(|next| leaf::read(der).is_ok_and(|leaf| leaf.key == next.public()))
-    }
-
-    /// The home sent one: is it good?
-    pub(super) fn rotate_for(
-        &mut self,
-        config: &Config,
-        root: &Root,
-        unix: u64,
-        address: Ipv6Addr,
-        der: &[u8],
-    ) {
-        let next = entity_with_next(config, address).and_then(|entity| entity.next.as_ref());
-        let Some(next) = next.map(|next| next.public()) else { return };
-        match leaf::verify_own(der, root, unix, address, &next) {
-            Ok(_) => self.rotate(config, address, der),
-            Err(error) => tracing::warn!("the certificate for the new key of {address} is not good: {error}"),
         }
     }
 

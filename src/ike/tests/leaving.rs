@@ -129,3 +129,33 @@ fn a_move_between_an_ike_rekey_and_the_end_of_the_old_sa_names_every_child() {
     let children: Vec<_> = pair.hosts[A].children.keys().copied().collect();
     assert_eq!(pair.hosts[A].moved_children, children);
 }
+
+#[test]
+fn a_goodbye_while_the_proof_is_under_way_reaches_the_peer() {
+    let mut pair = Pair::new(Setup::default());
+    pair.initiate(A);
+    // IKE_AUTH is sent, and nobody knows yet whether it was accepted.
+    pair.run(ms(25));
+    pair.act(A, |endpoint, now| endpoint.close_all(now));
+    pair.run(secs(1));
+    assert_eq!(pair.hosts[B].established, 1, "the peer accepted it");
+    assert!(pair.hosts[B].endpoint.is_empty(), "the peer was not told");
+    assert!(pair.hosts[A].endpoint.is_empty());
+    assert_eq!(
+        (pair.hosts[A].established, pair.hosts[A].failures.len()),
+        (0, 0),
+        "nothing comes up while we leave"
+    );
+}
+
+#[test]
+fn a_goodbye_that_waits_for_an_answer_to_the_proof_has_an_end() {
+    let mut pair = Pair::new(Setup::default());
+    pair.initiate(A);
+    pair.run(ms(25));
+    pair.network.set_conditions(PARTITION);
+    pair.act(A, |endpoint, now| endpoint.close_all(now));
+    pair.run(secs(11));
+    assert!(pair.hosts[A].endpoint.is_empty());
+    assert_eq!(pair.hosts[A].failures.len(), 0);
+}

@@ -3,12 +3,40 @@
 use std::net::Ipv4Addr;
 
 use super::pair::*;
+use crate::dataplane::event::UdpPath;
+use crate::ike::ChildSa;
+use crate::sim::network::Datagram;
 
 fn settle(pair: &mut Pair) {
     for _ in 0..100 {
         pair.run(ms(100));
         pair.traffic();
     }
+}
+
+/// A is behind a NAT.
+fn behind_a_nat() -> Pair {
+    let mut pair = Pair::new(Setup::default());
+    pair.network.add_nat(pair.hosts[A].v4, Ipv4Addr::new(192, 0, 2, 1));
+    pair.initiate(A);
+    pair.run(secs(2));
+    pair
+}
+
+/// Its NAT forgets it. What B sends on, and where A will be.
+fn forget(pair: &mut Pair) -> (ChildSa, UdpPath) {
+    pair.network.reboot_nat(pair.hosts[A].v4);
+    let child = pair.active(B).clone();
+    let mut there = child.path;
+    there.remote.set_port(20_002);
+    (child, there)
+}
+
+/// ESP of A arrives at B from there. The mapping exists once A sent something through it: its keepalive or its ESP.
+fn appears(pair: &mut Pair, child: &ChildSa, there: UdpPath) {
+    let (from, now) = (pair.path(A), pair.now);
+    pair.network.send(now, Datagram { source: from.local, destination: from.remote, payload: vec![0xff] });
+    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, there));
 }
 
 #[test]
@@ -33,54 +61,28 @@ fn either_end_may_move() {
 
 #[test]
 fn a_nat_that_changes_its_mapping_is_followed_without_its_owner() {
-    let mut pair = Pair::new(Setup::default());
-    let inside = pair.hosts[A].v4;
-    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
-    pair.initiate(A);
-    pair.run(secs(2));
+    let mut pair = behind_a_nat();
     pair.assert_agreed();
     assert!(pair.ikes(A)[0].nat_local && pair.ikes(B)[0].nat_remote && !pair.ikes(B)[0].nat_local);
-    pair.network.reboot_nat(inside);
-    // ESP of A arrives at B from the new port.
-    let child = pair.active(B).clone();
-    let mut path = child.path;
-    path.remote.set_port(20_002);
-    // The mapping exists once A sent something through it: its keepalive or its ESP.
-    let from = pair.path(A);
-    let datagram =
-        crate::sim::network::Datagram { source: from.local, destination: from.remote, payload: vec![0xff] };
-    let now = pair.now;
-    pair.network.send(now, datagram);
-    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, path));
+    let (child, there) = forget(&mut pair);
+    appears(&mut pair, &child, there);
     pair.run(secs(2));
-    assert_eq!(pair.hosts[B].paths.last(), Some(&path));
+    assert_eq!(pair.hosts[B].paths.last(), Some(&there));
     settle(&mut pair);
     pair.assert_agreed();
 }
 
 #[test]
 fn a_request_to_where_the_peer_was_does_not_keep_us_from_asking_where_it_is() {
-    let mut pair = Pair::new(Setup::default());
-    let inside = pair.hosts[A].v4;
-    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
-    pair.initiate(A);
-    pair.run(secs(2));
-    pair.network.reboot_nat(inside);
+    let mut pair = behind_a_nat();
+    let (child, there) = forget(&mut pair);
     // B's request leaves for a mapping that is no more; then A's packets come from the new one.
-    let child = pair.active(B).clone();
     let id = pair.hosts[B].active;
     pair.act(B, |endpoint, now| id.into_iter().for_each(|id| endpoint.rekey_child(now, id)));
     pair.run(ms(100));
-    let mut path = child.path;
-    path.remote.set_port(20_002);
-    let from = pair.path(A);
-    let datagram =
-        crate::sim::network::Datagram { source: from.local, destination: from.remote, payload: vec![0xff] };
-    let now = pair.now;
-    pair.network.send(now, datagram);
-    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, path));
+    appears(&mut pair, &child, there);
     pair.run(secs(5));
-    assert_eq!(pair.hosts[B].paths.last(), Some(&path));
+    assert_eq!(pair.hosts[B].paths.last(), Some(&there));
     settle(&mut pair);
     pair.assert_agreed();
     assert!(pair.hosts[B].ike_closed.is_empty(), "{:?}", pair.hosts[B].ike_closed);
@@ -88,25 +90,14 @@ fn a_request_to_where_the_peer_was_does_not_keep_us_from_asking_where_it_is() {
 
 #[test]
 fn a_probe_of_where_the_peer_was_does_not_keep_us_from_asking_where_it_is() {
-    let mut pair = Pair::new(Setup::default());
-    let inside = pair.hosts[A].v4;
-    pair.network.add_nat(inside, Ipv4Addr::new(192, 0, 2, 1));
-    pair.initiate(A);
-    pair.run(secs(2));
-    pair.network.reboot_nat(inside);
-    let child = pair.active(B).clone();
+    let mut pair = behind_a_nat();
+    let (child, there) = forget(&mut pair);
     // Packets came from a place that is no more, then from where A is.
-    let [mut gone, mut there] = [child.path; 2];
+    let mut gone = child.path;
     gone.remote.set_port(30_000);
-    there.remote.set_port(20_002);
     pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, gone));
     pair.run(ms(1100));
-    let from = pair.path(A);
-    let datagram =
-        crate::sim::network::Datagram { source: from.local, destination: from.remote, payload: vec![0xff] };
-    let now = pair.now;
-    pair.network.send(now, datagram);
-    pair.act(B, |endpoint, now| endpoint.handle_new_source(now, child.spi_in, there));
+    appears(&mut pair, &child, there);
     pair.run(ms(500));
     assert_eq!(pair.hosts[B].paths.last(), Some(&there));
     settle(&mut pair);

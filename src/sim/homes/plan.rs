@@ -106,10 +106,6 @@ pub(super) struct Plan {
     pub(super) leaf: u64,
 }
 
-fn millis(dice: &mut Dice, from: u64, to: u64) -> Duration {
-    Duration::from_millis(from + dice.below(to - from))
-}
-
 impl Plan {
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 11);
@@ -133,7 +129,7 @@ impl Plan {
         } else {
             let count = 1 + dice.below(12);
             let last = [conversations.len(), machines.len(), homes.len(), sites.len()];
-            (0..count).map(|_| (millis(&mut dice, 0, 8_000), act(&mut dice, last))).collect()
+            (0..count).map(|_| (dice.millis(0, 8_000), act(&mut dice, last))).collect()
         };
         let lifetimes = lifetimes(&mut dice);
         let child_pfs = dice.once_in(4);
@@ -295,29 +291,15 @@ fn storm(dice: &mut Dice) -> Conditions {
         loss: chance(dice, 300),
         duplicate: chance(dice, 200),
         corrupt: chance(dice, 50),
-        delay: millis(dice, 1, 150),
-        jitter: millis(dice, 0, 400),
+        delay: dice.millis(1, 150),
+        jitter: dice.millis(0, 400),
         partition: false,
     }
 }
 
 fn lifetimes(dice: &mut Dice) -> Lifetimes {
-    let usual = Lifetimes { dpd: millis(dice, 3_000, 15_000), ..Lifetimes::default() };
-    if !dice.once_in(3) {
-        return usual;
-    }
-    let child_rekey = millis(dice, 12_000, 40_000);
-    let ike_rekey = millis(dice, 20_000, 60_000);
-    let reauth = millis(dice, 60_000, 120_000);
-    Lifetimes {
-        child_rekey,
-        child_hard: child_rekey * 3,
-        ike_rekey,
-        reauth,
-        ike_max: reauth * 2,
-        jitter: 0.05 * dice.below(10) as f64,
-        ..usual
-    }
+    let usual = Lifetimes { dpd: dice.millis(3_000, 15_000), ..Lifetimes::default() };
+    if dice.once_in(3) { dice.short_lifetimes(usual) } else { usual }
 }
 
 /// `last`: how many conversations, machines, homes and sites there are.
