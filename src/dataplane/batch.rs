@@ -17,17 +17,40 @@ pub const MAX_PACKET: usize = 40 + 65_535;
 /// Octets in front of a packet in a [`PacketBuffer`]: room for a `virtio_net_hdr` (at most 12) and alignment.
 pub const HEADROOM: usize = 16;
 
-/// Datagrams in one batch, either way. At 1,500 octets each 32 of them are one 48 KiB send, which still fits the
-/// second-level cache together with what they were made from.
-pub const BATCH: usize = 32;
+/// Datagrams in a [`SendBatch`]: two messages of [`MAX_SEGMENTS`] small ones, or a super-packet cut to the smallest MTU
+/// with room to spare.
+pub const SEND_DATAGRAMS: usize = 128;
 
-/// Octets of a receive slot: UDP allows 65,507 octets of payload over IPv4, and a shorter slot would silently
-/// truncate a super-datagram.
-pub const SLOT: usize = 1 << 16;
+/// Octets in a [`SendBatch`]: a super-packet of 65,575 octets cut to the smallest IPv6 MTU is 54 packets, around each of
+/// which come up to 137 octets (headers repeated in each, ESP, the relayed form): 72,900. With what it was made from
+/// that still fits a second-level cache.
+const SEND_ROOM: usize = 80 << 10;
 
-/// Octets in a [`SendBatch`]: the largest packet with ESP around it fits an empty one, and so do [`BATCH`] sealed
-/// packets of an Ethernet's size.
-const SEND_ROOM: usize = MAX_PACKET + 512;
+/// Datagrams in one message with UDP_SEGMENT: Linux took 64 (UDP_MAX_SEGMENTS) until 6.9, and 128 since.
+pub const MAX_SEGMENTS: usize = 64;
+
+/// Octets in one message with UDP_SEGMENT. 65,507 is what IPv4 can carry (RFC 768, RFC 791); the rest stays free for
+/// whoever puts a header around the uncut super-datagram on its way (a tunnel, a bridge with tags).
+const MAX_RUN: usize = 65_000;
+
+/// A [`SendBatch`] with this much in it is best sent before the next super-packet, which could not end in the same
+/// message: three quarters of a message, or as many datagrams as one takes.
+const DUE: usize = MAX_RUN / 4 * 3;
+
+/// Slots in a [`ReceiveBatch`].
+pub const RECEIVE_SLOTS: usize = 32;
+
+/// Slots that are offered while super-datagrams arrive: 8 of them are half of a second-level cache of 1 MiB, and the next
+/// call for the same slots finds them there.
+const SUPER_SLOTS: usize = 8;
+
+/// A mean length of what arrived above which [`SUPER_SLOTS`] are offered: more than one datagram of an Ethernet's size.
+const SUPER_LEN: usize = 4 << 10;
+
+/// Octets of a receive slot. UDP allows 65,507 octets of payload over IPv4, a super-datagram has no more than 65,535,
+/// and a shorter slot would truncate them. The odd part keeps the beginnings of the slots, which is all that small
+/// datagrams use, from falling on the same few lines of the first-level cache.
+pub const SLOT: usize = (64 << 10) + 23 * 64;
 
 /// One packet in a buffer that owns room in front of it and behind it, and what is still to be done to it.
 pub struct PacketBuffer {
@@ -124,26 +147,51 @@ pub struct Arrival {
     pub stride: usize,
 }
 
-/// Room for [`BATCH`] received datagrams. The pages of a slot cost memory only once a datagram was that long.
+/// Room for [`RECEIVE_SLOTS`] received datagrams or super-datagrams. The pages of a slot cost memory only once a
+/// datagram was that long: 2 MiB at most.
+///
+/// How many slots are offered follows from what arrived last: few while super-datagrams come, so that they stay in the
+/// cache, and all of them while single datagrams come, so that a system call takes many.
 pub struct ReceiveBatch {
     bytes: Box<[u8]>,
-    arrivals: [Option<Arrival>; BATCH],
+    arrivals: [Option<Arrival>; RECEIVE_SLOTS],
+    slot: usize,
+    offered: usize,
+    lost: u64,
 }
 
 impl ReceiveBatch {
     /// An empty batch.
     pub fn new() -> Self {
-        Self { bytes: vec![0; BATCH * SLOT].into_boxed_slice(), arrivals: [None; BATCH] }
+        Self::with_slots_of(SLOT)
+    }
+
+    /// The same with shorter slots, which a datagram may not fit.
+    pub(crate) fn with_slots_of(slot: usize) -> Self {
+        let slot = slot.max(1);
+        Self {
+            bytes: vec![0; RECEIVE_SLOTS * slot].into_boxed_slice(),
+            arrivals: [None; RECEIVE_SLOTS],
+            slot,
+            offered: SUPER_SLOTS,
+            lost: 0,
+        }
     }
 
     /// Forgets what arrived.
     pub fn clear(&mut self) {
-        self.arrivals = [None; BATCH];
+        let lengths = self.arrivals.iter().flatten().map(|arrival| arrival.len);
+        let (count, octets) = lengths.fold((0, 0), |(count, octets), len| (count + 1, octets + len));
+        if count != 0 {
+            self.offered = if octets > count * SUPER_LEN { SUPER_SLOTS } else { RECEIVE_SLOTS };
+        }
+        self.arrivals = [None; RECEIVE_SLOTS];
+        self.lost = 0;
     }
 
-    /// The slots to receive into, [`BATCH`] of them with [`SLOT`] octets each.
+    /// The slots to receive into, with [`SLOT`] octets each: at least one, at most [`RECEIVE_SLOTS`].
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.bytes.chunks_exact_mut(SLOT)
+        self.bytes.chunks_exact_mut(self.slot).take(self.offered)
     }
 
     /// Says what slot `index` holds now; an index beyond the batch is ignored.
@@ -153,9 +201,19 @@ impl ReceiveBatch {
         }
     }
 
+    /// Says that a slot holds nothing of use: the datagram was cut short, or nobody knows where it came to.
+    pub fn spoiled(&mut self) {
+        self.lost += 1;
+    }
+
+    /// How many slots were spoiled since the batch was cleared.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// What arrived, in order.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
-        self.bytes.chunks_exact(SLOT).zip(&self.arrivals).filter_map(|(slot, arrival)| {
+        self.bytes.chunks_exact(self.slot).zip(&self.arrivals).filter_map(|(slot, arrival)| {
             let Arrival { path, ecn, len, stride } = (*arrival)?;
             Some(Datagram { path, ecn, bytes: slot.get(..len)?, stride: stride.max(1) })
         })
@@ -179,6 +237,62 @@ pub struct Outgoing<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Datagrams that one message can carry: the system cuts `bytes` every `segment` octets. They are alike in path and ECN
+/// field and equally long, but the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// From where and to where.
+    pub path: UdpPath,
+    /// ECN field for the outer headers.
+    pub ecn: u8,
+    /// The UDP payloads, one behind the other.
+    pub bytes: &'a [u8],
+    /// Octets of each datagram but the last; 0 only for a single empty one.
+    pub segment: usize,
+    /// Number of datagrams, at least 1.
+    pub count: usize,
+}
+
+/// A queue of datagrams as [`Run`]s, in order.
+#[derive(Clone)]
+pub struct Runs<'a> {
+    bytes: &'a [u8],
+    queue: &'a [Queued],
+    most: usize,
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        let (first, others) = self.queue.split_first()?;
+        let Range { start, mut end } = first.range.clone();
+        let segment = first.range.len();
+        let mut count = 1;
+        for other in others {
+            // An empty datagram cannot be a segment: neither the only length of a run nor its end.
+            let len = other.range.len();
+            let fits = count < self.most
+                && (1..=segment).contains(&len)
+                && other.range.start == end
+                && other.range.end - start <= MAX_RUN
+                && other.ecn == first.ecn
+                && (other.path.local, other.path.remote) == (first.path.local, first.path.remote);
+            if !fits {
+                break;
+            }
+            end = other.range.end;
+            count += 1;
+            if len < segment {
+                break;
+            }
+        }
+        self.queue = self.queue.get(count..).unwrap_or_default();
+        let bytes = self.bytes.get(start..end).unwrap_or_default();
+        Some(Run { path: first.path, ecn: first.ecn, bytes, segment, count })
+    }
+}
+
 #[derive(Clone)]
 struct Queued {
     path: UdpPath,
@@ -196,19 +310,29 @@ pub struct SendBatch {
 impl SendBatch {
     /// An empty batch; allocates all that it will ever need.
     pub fn new() -> Self {
-        Self { bytes: vec![0; SEND_ROOM].into_boxed_slice(), used: 0, queue: Vec::with_capacity(BATCH) }
+        Self {
+            bytes: vec![0; SEND_ROOM].into_boxed_slice(),
+            used: 0,
+            queue: Vec::with_capacity(SEND_DATAGRAMS),
+        }
     }
 
     /// Room for one more datagram of at most `len` octets, or `None` when the batch must be sent first. Nothing is
     /// queued until [`Reserved::commit`].
     pub fn reserve(&mut self, len: usize) -> Option<Reserved<'_>> {
         let end = self.used.checked_add(len)?;
-        (self.queue.len() < BATCH && end <= self.bytes.len()).then_some(Reserved { end, batch: self })
+        (self.queue.len() < SEND_DATAGRAMS && end <= self.bytes.len())
+            .then_some(Reserved { end, batch: self })
     }
 
     /// True when a datagram of `len` octets fits an empty batch.
     pub fn could_hold(&self, len: usize) -> bool {
         len <= self.bytes.len()
+    }
+
+    /// True when it is time to send although there may be more: what is added now would begin another message.
+    pub fn is_due(&self) -> bool {
+        self.used >= DUE || self.queue.len() >= MAX_SEGMENTS
     }
 
     /// True when there is nothing to send.
@@ -234,6 +358,11 @@ impl SendBatch {
             ecn: queued.ecn,
             bytes: self.bytes.get(queued.range.clone()).unwrap_or_default(),
         })
+    }
+
+    /// The datagrams with these indices as runs of at most `most`; with 1 each is a run of its own.
+    pub fn runs(&self, which: Range<usize>, most: usize) -> Runs<'_> {
+        Runs { bytes: &self.bytes, queue: self.queue.get(which).unwrap_or_default(), most }
     }
 }
 
@@ -371,7 +500,7 @@ mod tests {
     #[test]
     fn a_batch_ends_by_count_and_by_octets() {
         let mut batch = SendBatch::new();
-        for _ in 0..BATCH {
+        for _ in 0..SEND_DATAGRAMS {
             batch.reserve(1).unwrap().commit(path(), 0, 1);
         }
         assert!(batch.reserve(1).is_none());

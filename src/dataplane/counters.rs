@@ -74,6 +74,8 @@ drops! {
     Hint => "hint",
     /// In: an IKE message longer than any that we understand.
     IkeTooLong => "ike_too_long",
+    /// In: the datagram was cut short on receipt, or came without its local address.
+    Truncated => "truncated",
     /// The TUN refused a packet.
     TunWrite => "tun_write",
     /// The outer datagram was larger than the path's MTU.
@@ -154,7 +156,8 @@ impl Counters {
         self.count_drops(reason, 1);
     }
 
-    fn count_drops(&self, reason: DropReason, count: u64) {
+    /// Counts dropped packets.
+    pub fn count_drops(&self, reason: DropReason, count: u64) {
         if let Some(counter) = self.drops.get(reason as usize) {
             bump(counter, count);
         }

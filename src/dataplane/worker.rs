@@ -205,11 +205,13 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
         while !self.desk.stop.is_stopped() {
             self.socket.wait()?;
             while !self.desk.stop.is_stopped() && self.socket.try_receive(&mut batch)? {
+                self.desk.counters.count_drops(DropReason::Truncated, batch.lost());
                 let now = (self.desk.clock)();
                 for datagram in batch.datagrams() {
                     for payload in datagram.payloads() {
                         self.handle(payload, datagram.path, datagram.ecn, now);
                     }
+                    self.forward.flush_if_due(&self.desk);
                 }
                 self.forward.flush(&self.desk);
             }
@@ -340,6 +342,13 @@ impl<S: UdpSend> Forward<S> {
         }
     }
 
+    /// Between super-datagrams: a batch that would be cut in the middle of the next one would make two messages of it.
+    fn flush_if_due(&mut self, desk: &Desk) {
+        if self.batch.is_due() {
+            self.flush(desk);
+        }
+    }
+
     fn flush(&mut self, desk: &Desk) {
         if !self.batch.is_empty() {
             desk.counters.report(self.socket.send(&self.batch));
@@ -360,6 +369,7 @@ impl<U: UdpReceive> IkeOnly<U> {
         while !self.desk.stop.is_stopped() {
             self.socket.wait()?;
             while !self.desk.stop.is_stopped() && self.socket.try_receive(&mut batch)? {
+                self.desk.counters.count_drops(DropReason::Truncated, batch.lost());
                 for datagram in batch.datagrams() {
                     for payload in datagram.payloads() {
                         self.desk.ike(datagram.path, payload);

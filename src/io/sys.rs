@@ -121,6 +121,21 @@ pub(super) fn set_ip_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc
     set_option(fd, libc::IPPROTO_IP, option, value)
 }
 
+/// Sets an integer option of level SOL_UDP.
+pub(super) fn set_udp_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    set_option(fd, libc::SOL_UDP, option, value)
+}
+
+/// Sets an integer option of level SOL_SOCKET.
+#[cfg(test)]
+pub(super) fn set_socket_option(
+    fd: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, option, value)
+}
+
 /// Asks for socket buffers of this many octets: beyond the system's limit where we may, else as much as it gives.
 /// A smaller buffer only costs packets under load, so that nothing here is an error.
 pub(super) fn set_socket_buffers(fd: BorrowedFd<'_>, octets: usize) {

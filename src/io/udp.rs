@@ -3,18 +3,23 @@
 //! The don't-fragment bit is always set, with IP_PMTUDISC_PROBE: the kernel then neither fragments nor believes
 //! ICMP messages about a path's MTU, which anybody can forge (RFC 8899 §3). A datagram above the interface's MTU is
 //! refused with EMSGSIZE and counted.
+//!
+//! Runs of datagrams leave as one message (UDP_SEGMENT) and arrive as one (UDP_GRO), where the kernel can. Both only
+//! change how fast it goes: a run that is refused as a whole, for whatever reason, is sent again datagram by datagram,
+//! so that each has the fate that it would have had alone.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sys::{self, Readiness, StopEvent};
 use super::{mmsg, sys::set_ip_option};
-use crate::dataplane::batch::{Outgoing, ReceiveBatch, SendBatch, SendReport, UdpReceive, UdpSend};
+use crate::dataplane::batch::{MAX_SEGMENTS, ReceiveBatch, Run, SendBatch, SendReport, UdpReceive, UdpSend};
 use crate::dataplane::event::UdpPath;
 use crate::dataplane::offload::Features;
 
@@ -56,8 +61,14 @@ pub enum BindError {
 /// A bound socket. Clones share it: workers and the control plane may send at once.
 #[derive(Clone)]
 pub struct Udp {
-    socket: Arc<Socket>,
+    shared: Arc<Shared>,
     port: u16,
+}
+
+struct Shared {
+    socket: Socket,
+    /// Whether runs leave as one message.
+    segmentation: AtomicBool,
 }
 
 impl Udp {
@@ -66,27 +77,41 @@ impl Udp {
     ///
     /// # Errors
     /// [`BindError`], in words for a person.
-    pub fn bind(address: Ipv4Addr, port: u16, _features: Features) -> Result<Self, BindError> {
-        Self::try_bind(SocketAddrV4::new(address, port)).map_err(|source| match source.raw_os_error() {
+    pub fn bind(address: Ipv4Addr, port: u16, features: Features) -> Result<Self, BindError> {
+        let address = SocketAddrV4::new(address, port);
+        Self::try_bind(address, features).map_err(|source| match source.raw_os_error() {
             Some(libc::EADDRINUSE) => BindError::InUse { port },
             Some(libc::EACCES | libc::EPERM) => BindError::Permission { port },
             _ => BindError::Other { port, source },
         })
     }
 
-    fn try_bind(address: SocketAddrV4) -> io::Result<Self> {
+    fn try_bind(address: SocketAddrV4, features: Features) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         set_ip_option(socket.as_fd(), libc::IP_PKTINFO, 1)?;
         set_ip_option(socket.as_fd(), libc::IP_RECVTOS, 1)?;
         set_ip_option(socket.as_fd(), libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
         sys::set_socket_buffers(socket.as_fd(), SOCKET_BUFFER);
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
+        if features.udp_gro {
+            // Since Linux 5.0. An older kernel gives single datagrams, which is all that is lost.
+            let _ = sys::set_udp_option(socket.as_fd(), libc::UDP_GRO, 1);
+        }
         socket.bind(&SocketAddr::V4(address).into())?;
         let port = match socket.local_addr()?.as_socket_ipv4() {
             Some(local) => local.port(),
             None => return Err(io::Error::other("the socket is not an IPv4 socket")),
         };
-        Ok(Self { socket: Arc::new(socket), port })
+        // Since Linux 4.18. An older kernel ignores the control message and would send a run as one large datagram.
+        let segmentation =
+            features.udp_gso && sys::set_udp_option(socket.as_fd(), libc::UDP_SEGMENT, 0).is_ok();
+        Ok(Self { shared: Arc::new(Shared { socket, segmentation: segmentation.into() }), port })
+    }
+
+    /// True while runs of datagrams leave as one message: false without the feature, without the kernel's help, and
+    /// once the kernel refused it.
+    pub fn segments(&self) -> bool {
+        self.shared.segmentation.load(Ordering::Relaxed)
     }
 
     /// The local port.
@@ -94,9 +119,17 @@ impl Udp {
         self.port
     }
 
+    /// Ends segmentation for good: a system that refuses it would refuse each message first.
+    fn without_segmentation(&self, error: &io::Error) {
+        if self.shared.segmentation.swap(false, Ordering::Relaxed) {
+            let port = self.port;
+            tracing::warn!(port, %error, "the system refuses UDP segmentation offload: datagrams leave one by one, which is slower");
+        }
+    }
+
     /// The receiving side. The wait ends when `stop` is set.
     pub fn receiver(&self, stop: StopEvent) -> UdpReceiver {
-        UdpReceiver { socket: Arc::clone(&self.socket), port: self.port, stop }
+        UdpReceiver { shared: Arc::clone(&self.shared), port: self.port, stop }
     }
 }
 
@@ -104,12 +137,25 @@ impl UdpSend for Udp {
     fn send(&self, batch: &SendBatch) -> SendReport {
         let mut report = SendReport::default();
         let mut done = 0;
+        // Up to here datagrams go one by one, because they were refused as a run; and whether they go at all tells
+        // whether segmentation is to blame.
+        let mut single_until = 0;
+        let mut suspect = None;
         while done < batch.len() {
-            match mmsg::send(self.socket.as_fd(), batch.datagrams().skip(done), 0) {
+            let runs = if done < single_until {
+                batch.runs(done..single_until, 1)
+            } else {
+                batch.runs(done..batch.len(), if self.segments() { MAX_SEGMENTS } else { 1 })
+            };
+            match mmsg::send(self.shared.socket.as_fd(), runs.clone(), 0) {
                 Ok(sent) => {
+                    if let Some(error) = suspect.take() {
+                        self.without_segmentation(&error);
+                    }
+                    let sent: usize = runs.take(sent).map(|run| run.count).sum();
+                    report.sent += sent as u64;
                     // Zero is impossible for a non-empty batch; one step keeps the loop finite all the same.
                     done += sent.max(1);
-                    report.sent += sent as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -118,8 +164,19 @@ impl UdpSend for Udp {
                     return report;
                 }
                 Err(error) => {
-                    *blame(&mut report, &error) += 1;
-                    done += 1;
+                    let together: usize = runs.take(1).map(|run| run.count).sum();
+                    if together > 1 {
+                        single_until = done + together;
+                        // EIO: no checksum offload, or IPsec of the kernel on the way. EINVAL: among many things.
+                        let by_segmentation = matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL));
+                        suspect = by_segmentation.then_some(error);
+                    } else {
+                        // Alone it is refused, too: a lost local address and, until Linux 6.14, a segment larger than
+                        // the MTU are EINVAL as well.
+                        suspect = None;
+                        *blame(&mut report, &error) += 1;
+                        done += 1;
+                    }
                 }
             }
         }
@@ -127,9 +184,9 @@ impl UdpSend for Udp {
     }
 
     fn send_to(&self, path: UdpPath, datagram: &[u8]) -> io::Result<()> {
-        let one = Outgoing { path, ecn: 0, bytes: datagram };
+        let one = Run { path, ecn: 0, bytes: datagram, segment: datagram.len(), count: 1 };
         loop {
-            match mmsg::send(self.socket.as_fd(), std::iter::once(one), libc::MSG_DONTWAIT) {
+            match mmsg::send(self.shared.socket.as_fd(), std::iter::once(one), libc::MSG_DONTWAIT) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result.map(drop),
             }
@@ -153,14 +210,14 @@ fn blame<'a>(report: &'a mut SendReport, error: &io::Error) -> &'a mut u64 {
 
 /// The receiving side of a [`Udp`].
 pub struct UdpReceiver {
-    socket: Arc<Socket>,
+    shared: Arc<Shared>,
     port: u16,
     stop: StopEvent,
 }
 
 impl UdpReceive for UdpReceiver {
     fn try_receive(&mut self, batch: &mut ReceiveBatch) -> io::Result<bool> {
-        match mmsg::receive(self.socket.as_fd(), self.port, batch) {
+        match mmsg::receive(self.shared.socket.as_fd(), self.port, batch) {
             Ok(count) => Ok(count != 0),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL) => Err(error),
@@ -171,10 +228,10 @@ impl UdpReceive for UdpReceiver {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        match sys::wait_readable(self.socket.as_fd(), &self.stop)? {
+        match sys::wait_readable(self.shared.socket.as_fd(), &self.stop)? {
             Readiness::Readable | Readiness::Stopped => {}
             // Taking the pending error clears it.
-            Readiness::Broken => drop(self.socket.take_error()?),
+            Readiness::Broken => drop(self.shared.socket.take_error()?),
         }
         Ok(())
     }
@@ -183,3 +240,7 @@ impl UdpReceive for UdpReceiver {
 #[cfg(test)]
 #[path = "udp_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "udp_offload_tests.rs"]
+mod offload_tests;

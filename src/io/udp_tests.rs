@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::dataplane::batch::{BATCH, Stop};
+use crate::dataplane::batch::{SEND_DATAGRAMS, Stop};
 
 fn pair() -> (Udp, Udp) {
     (
@@ -13,11 +13,11 @@ fn pair() -> (Udp, Udp) {
     )
 }
 
-fn loopback(host: u8, port: u16) -> SocketAddrV4 {
+pub(super) fn loopback(host: u8, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), port)
 }
 
-fn queue(batch: &mut SendBatch, path: UdpPath, ecn: u8, bytes: &[u8]) {
+pub(super) fn queue(batch: &mut SendBatch, path: UdpPath, ecn: u8, bytes: &[u8]) {
     let mut reserved = batch.reserve(bytes.len()).unwrap();
     reserved.room_mut().copy_from_slice(bytes);
     reserved.commit(path, ecn, bytes.len());
@@ -31,7 +31,7 @@ fn receive(receiver: &mut UdpReceiver, want: usize) -> Vec<Seen> {
     while seen.len() < want {
         receiver.wait().unwrap();
         receiver.try_receive(&mut batch).unwrap();
-        seen.extend(batch.datagrams().map(|d| (d.path, d.ecn, d.bytes.to_vec())));
+        seen.extend(batch.datagrams().flat_map(|d| d.payloads().map(move |p| (d.path, d.ecn, p.to_vec()))));
     }
     seen
 }
@@ -41,15 +41,15 @@ fn source_and_destination_are_chosen_and_seen() {
     let (a, b) = pair();
     let path = UdpPath::direct(loopback(3, a.port()), loopback(7, b.port()));
     let mut batch = SendBatch::new();
-    for index in 0..BATCH as u8 {
-        queue(&mut batch, path, index & 3, &vec![index; usize::from(index) * 40]);
+    for index in 0..SEND_DATAGRAMS as u8 {
+        queue(&mut batch, path, index & 3, &vec![index; usize::from(index) * 4]);
     }
-    assert_eq!(a.send(&batch), SendReport { sent: BATCH as u64, ..SendReport::default() });
-    let seen = receive(&mut b.receiver(StopEvent::new().unwrap()), BATCH);
+    assert_eq!(a.send(&batch), SendReport { sent: SEND_DATAGRAMS as u64, ..SendReport::default() });
+    let seen = receive(&mut b.receiver(StopEvent::new().unwrap()), SEND_DATAGRAMS);
     let mirrored = UdpPath::direct(path.remote, path.local);
     for (index, (path, ecn, bytes)) in (0u8..).zip(seen) {
         assert_eq!((path, ecn), (mirrored, index & 3));
-        assert_eq!(bytes, vec![index; usize::from(index) * 40]);
+        assert_eq!(bytes, vec![index; usize::from(index) * 4]);
     }
 }
 
