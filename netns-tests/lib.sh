@@ -176,12 +176,15 @@ iperf() {
 }
 mbits() { jq -r '(.end.sum_received.bits_per_second // .end.sum.bits_per_second // 0) / 1e6 | floor'; }
 
-# missing FROM TO: packets that the daemon of FROM could read from its TUN, that reached the socket of TO, and that did not come
-# out of the TUN of TO. Counted there and not by the application, whose own socket overflows when a busy machine lets it wait.
+# missing FROM TO: UDP datagrams and pings that FROM sent through the tunnel, that found no queue full, and that the kernel of TO
+# did not get from its TUN. Counted there and not by the application, whose own socket overflows when a busy machine lets it wait;
+# and not at the TUN, where a super-packet is one packet.
 missing() {
-    echo $(( $(on "$1" cat /sys/class/net/domicile0/statistics/tx_packets) - $(on "$2" cat /sys/class/net/domicile0/statistics/rx_packets)
-        - $(udp_counter "$2" RcvbufErrors) ))
+    echo $(( $(ipv6_counters "$1" Udp6OutDatagrams Icmp6OutEchos Icmp6OutEchoReplies)
+        - $(ipv6_counters "$2" Udp6InDatagrams Udp6InErrors Udp6NoPorts Icmp6InEchos Icmp6InEchoReplies) - $(overrun "$1" "$2") ))
 }
+# ipv6_counters HOST NAME…: the sum of these of /proc/net/snmp6.
+ipv6_counters() { on "$1" awk -v names=" ${*:2} " 'index(names, " " $1 " ") {n += $2} END {print n + 0}' /proc/net/snmp6; }
 # overrun FROM TO: packets that found the queue of that TUN or of that socket full, because the machine let a daemon wait.
 overrun() { echo $(( $(on "$1" cat /sys/class/net/domicile0/statistics/tx_dropped) + $(udp_counter "$2" RcvbufErrors) )); }
 # udp_counter HOST NAME: of /proc/net/snmp.
