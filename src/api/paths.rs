@@ -17,7 +17,12 @@ pub struct PathsStatus {
     pub reason: String,
     /// For how many seconds.
     pub age: f64,
-    /// Inner packets of this many octets were shown to pass; `null`: nobody has tried (the relay, configured endpoints).
+    /// Octets of the largest inner packet; larger ones are answered with Packet Too Big.
+    pub mtu: u16,
+    /// `proven`, `searching`, `narrow` (packets of 1,280 octets, the least that IPv6 may be told, do not pass) or
+    /// `configured` (the peer is not one of us: nothing there answers a probe).
+    pub mtu_state: String,
+    /// Inner packets of `mtu` octets were shown to pass; `null`: not yet, or nobody can.
     pub proven_mtu: Option<u16>,
     /// Its round-trip time in seconds, where path control measures it.
     pub rtt: Option<f64>,
@@ -49,7 +54,7 @@ pub struct CandidateStatus {
     pub address: SocketAddrV4,
     /// `lan`, `public` or `learned` (the peer's packets came from there, and it did not name it).
     pub kind: String,
-    /// `opening` (asked), `proving` (it answered; do full-size packets pass?), `usable`, `silent` or `narrow`.
+    /// `opening` (asked), `proving` (it answered; do large packets pass?), `usable`, `silent` or `narrow`.
     pub state: String,
     /// It carries the data.
     pub in_use: bool,

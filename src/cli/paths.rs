@@ -8,8 +8,12 @@ use crate::api::paths::{PathChange, PathsStatus};
 /// The path in use, in one line without its end.
 pub(super) fn in_use(path: &PathsStatus) -> String {
     let rtt = path.rtt.map_or_else(String::new, |rtt| format!(", rtt {:.1} ms", rtt * 1e3));
-    let mtu = path.proven_mtu.map_or_else(String::new, |mtu| format!(", packets of {mtu} octets pass"));
-    format!("{} {} for {}: {}{rtt}{mtu}", path.kind, path.remote, age(path.age), path.reason)
+    let mtu = match path.mtu_state.as_str() {
+        "proven" => path.mtu.to_string(),
+        "narrow" => format!("{0}, but packets of {0} octets are lost", path.mtu),
+        state => format!("{} ({state})", path.mtu),
+    };
+    format!("{} {} for {}: {}{rtt}, MTU {mtu}", path.kind, path.remote, age(path.age), path.reason)
 }
 
 /// What went before it, the newest first, at most so many; one line each.
@@ -71,6 +75,8 @@ mod tests {
             remote: "203.0.113.2:40000".parse().unwrap(),
             reason: "a direct path was proven".to_owned(),
             age: 5.0,
+            mtu: 1380,
+            mtu_state: "proven".to_owned(),
             proven_mtu: Some(1380),
             rtt: Some(0.0015),
             history: vec![
@@ -84,7 +90,8 @@ mod tests {
         };
         let mut text = String::new();
         write_paths(&mut text, &path, true);
-        let wanted = "  path   direct 203.0.113.2:40000 for 5s: a direct path was proven, rtt 1.5 ms, packets of 1380 octets pass
+        let wanted =
+            "  path   direct 203.0.113.2:40000 for 5s: a direct path was proven, rtt 1.5 ms, MTU 1380
          before: relayed 192.0.2.1:4500 until 5s ago: the direct path stopped answering
          before: direct 192.0.2.1:4500 until 1m 0s ago: a direct path was proven
          before: relayed 192.0.2.1:4500 until 1m 40s ago: conversations start relayed

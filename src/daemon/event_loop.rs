@@ -232,7 +232,9 @@ impl Daemon {
             self.edge.transmit(&transmit);
         }
         while let Some(inject) = self.node.poll_inject() {
-            self.edge.inject(&inject);
+            if !self.edge.inject(&inject) {
+                self.node.handle_too_big(Instant::now(), &inject);
+            }
         }
         while let Some(packet) = self.node.poll_tun() {
             self.edge.answer(&packet);

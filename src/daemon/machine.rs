@@ -10,7 +10,7 @@ use super::config::Config;
 use super::error::Error;
 use crate::dataplane::batch::UdpSend;
 use crate::dataplane::event::Event as DataEvent;
-use crate::dataplane::inject;
+use crate::dataplane::inject::{self, InjectError};
 use crate::dataplane::offload::Features;
 use crate::dataplane::relay::Relay;
 use crate::dataplane::tables::Reader;
@@ -21,7 +21,7 @@ use crate::io::netlink::{Machine, Plan, View};
 use crate::io::owners::Owners;
 use crate::io::sys::{self, StopEvent};
 use crate::io::tun::{Tun, TunWriter};
-use crate::io::udp::Udp;
+use crate::io::udp::{self, Udp};
 use crate::node::Inject;
 
 /// Everything that is open while the daemon runs.
@@ -172,11 +172,13 @@ impl Edge {
         }
     }
 
-    pub(super) fn inject(&self, inject: &Inject) {
-        if let Err(error) = inject::send_one(&inject.outbound, inject.next_header, &inject.packet, &self.udp)
-        {
-            tracing::debug!(%error, "a packet that waited for its SA was not sent");
+    /// False: it is larger than the MTU of the link that it would have left by.
+    pub(super) fn inject(&self, inject: &Inject) -> bool {
+        let sent = inject::send_one(&inject.outbound, inject.next_header, &inject.packet, &self.udp);
+        if let Err(error) = &sent {
+            tracing::debug!(%error, "a packet of the control plane, or one that waited for its SA, was not sent");
         }
+        !matches!(sent, Err(InjectError::Send(error)) if udp::is_above_link_mtu(&error))
     }
 
     pub(super) fn answer(&self, packet: &[u8]) {

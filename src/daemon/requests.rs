@@ -257,6 +257,7 @@ impl Desk {
             Event::PeerFailed { remote, error, .. } => (*remote, Err(error.clone())),
             Event::PeerDown { .. }
             | Event::PathChanged { .. }
+            | Event::MtuChanged { .. }
             | Event::Document { .. }
             | Event::SequenceReserved { .. }
             | Event::Registered { .. }

@@ -194,6 +194,11 @@ impl UdpSend for Udp {
     }
 }
 
+/// This machine's own link does not take so large a datagram.
+pub fn is_above_link_mtu(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
 /// The counter for an error of the first datagram.
 fn blame<'a>(report: &'a mut SendReport, error: &io::Error) -> &'a mut u64 {
     match error.raw_os_error() {

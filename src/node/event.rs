@@ -65,6 +65,17 @@ pub enum Event {
         /// Why, where path control decided.
         reason: Option<String>,
     },
+    /// Packets to this peer may be of another size now.
+    MtuChanged {
+        /// The peer's permanent address.
+        remote: Ipv6Addr,
+        /// The path that was found to be so wide.
+        path: UdpPath,
+        /// Octets of the largest inner packet.
+        mtu: u16,
+        /// Not even packets of that size pass: it is the least that IPv6 may be told.
+        narrow: bool,
+    },
     /// Persist this **before** any packet of the same turn is sent: after a crash numbers go on behind it.
     SequenceReserved {
         /// The sender of our Binding Updates.

@@ -97,6 +97,9 @@ impl Node {
         pair.installed.push(sa.id);
         let first = pair.active.is_none();
         drop(pair);
+        if sa.peer_is_domicile {
+            self.begin_widths(key);
+        }
         if sa.send_now || first {
             self.send_on(now, sa.id);
         }
@@ -109,7 +112,9 @@ impl Node {
     fn send_on(&mut self, now: Instant, id: ChildId) {
         let Some(child) = self.children.get(&id) else { return };
         let (local, remote) = child.pair;
-        let outbound = child.outbound_entry(self.config.mtu);
+        let mtu = self.width_on(now, (local, remote), child.path);
+        let Some(child) = self.children.get(&id) else { return };
+        let outbound = child.outbound_entry(mtu);
         let reason = self.first_reason(remote, child.path);
         self.publisher.set_outbound(local, remote, outbound.clone());
         let to = child.path.remote;
@@ -122,6 +127,7 @@ impl Node {
             self.injects.push_back(Inject::packet(outbound.clone(), packet));
         }
         drop(pair);
+        self.drain_widths(now, (local, remote));
         let elsewhere =
             before.and_then(|before| self.children.get(&before)).is_some_and(|child| child.path.remote != to);
         if elsewhere {
@@ -152,6 +158,7 @@ impl Node {
                     pair.put_off(now);
                     drop(pair);
                     self.end_paths(key);
+                    self.widths.remove(&key);
                     self.publisher.remove_outbound(key.0, key.1);
                     self.events.push_back(Event::PeerDown {
                         local: key.0,
@@ -195,11 +202,16 @@ impl Node {
             child.path = path;
             let (local, remote) = child.pair;
             let Some(mut pair) = self.pairs.get_mut(&child.pair) else { continue };
+            moved = Some(remote);
             if pair.active == Some(*id) {
                 pair.history.note(now, path, reason);
-                self.publisher.set_outbound(local, remote, child.outbound_entry(self.config.mtu));
+                drop(pair);
+                let mtu = self.width_on(now, (local, remote), path);
+                if let Some(child) = self.children.get(id) {
+                    self.publisher.set_outbound(local, remote, child.outbound_entry(mtu));
+                }
+                self.drain_widths(now, (local, remote));
             }
-            moved = Some(remote);
         }
         moved
     }
@@ -291,6 +303,7 @@ impl Node {
         }
         for key in talking {
             self.paths_carry(now, key);
+            self.widths_carry(now, key);
         }
     }
 }

@@ -24,6 +24,7 @@ mod registration;
 mod status;
 #[cfg(test)]
 mod tests;
+mod widths;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
@@ -49,6 +50,7 @@ use joins::Joins;
 use pair::{Attempt, Pair, PairKey};
 use paths::Paths;
 use places::Places;
+use widths::Widths;
 
 /// Tells our source address for a destination, from the machine's routes.
 pub type RouteLookup<'a> = &'a dyn Fn(Ipv4Addr) -> Option<Ipv4Addr>;
@@ -88,6 +90,8 @@ pub struct Node {
     places: Places,
     /// Path control of the pairs that met on the relayed path.
     paths: Indexed<PairKey, Paths>,
+    /// How wide the paths to others of us are.
+    widths: Indexed<PairKey, Widths>,
     /// Numbers that path control has used up to now: generations and moves.
     paths_used: u32,
     /// IKE SAs that were authenticated on the relayed path, and those that replaced them.
@@ -130,6 +134,7 @@ impl Node {
             interfaces: Vec::new(),
             places: Places::default(),
             paths: Indexed::new(),
+            widths: Indexed::new(),
             paths_used: 0,
             met_relayed: BTreeSet::new(),
             met_anew: BTreeSet::new(),
@@ -219,6 +224,7 @@ impl Node {
         }
         self.drain_agent(now);
         self.paths_timeout(now);
+        self.widths_timeout(now);
         self.search(now, route);
         self.wake(now, route);
         for (local, remote) in self.pairs.due(now) {
@@ -239,6 +245,7 @@ impl Node {
         let local: Vec<Ipv4Addr> = towards_home.into_iter().chain(others).collect();
         self.mobility.handle_address_change(now, &local);
         self.drain_mobility(now);
+        self.widths_moved(now);
         self.paths_moved(now, route);
         self.pairs.for_each_mut(|pair| pair.forgive(now));
         self.drain(now);
@@ -412,9 +419,10 @@ impl Node {
         let retry = self.pairs.next_deadline().map(|at| (at, "peer that is kept up"));
         let tick = self.tick.map(|at| (at, "counters"));
         let paths = self.paths.next_deadline().map(|at| (at, "paths"));
+        let widths = self.widths.next_deadline().map(|at| (at, "path MTU"));
         let agent = self.agent.as_ref().and_then(mobility::Agent::poll_timeout);
         let search = self.next_search().map(|at| (at, "home elsewhere"));
-        [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths, search]
+        [self.ike.poll_timeout(), tick, retry, self.mobility.poll_timeout(), agent, paths, widths, search]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)

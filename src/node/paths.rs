@@ -10,12 +10,11 @@ use rand_core::Rng;
 
 use super::indexed::Timed;
 use super::pair::PairKey;
-use super::{Event, Inject, Node, RouteLookup};
+use super::{Event, Node, RouteLookup};
 use crate::dataplane::event::{Relay, UdpPath};
 use crate::ike::{IkeId, IkeInfo};
 use crate::path::{self, Path, datagram_len};
-use crate::wire::ip::NEXT_HEADER_NONE;
-use crate::wire::path::{Candidate, CandidateKind, Message};
+use crate::wire::path::{Body, Candidate, CandidateKind, Message};
 
 /// Paths between two entities.
 pub(super) struct Paths {
@@ -169,20 +168,24 @@ impl Node {
 
     /// A message of path control arrived.
     pub(super) fn handle_path_message(&mut self, now: Instant, key: PairKey, from: UdpPath, body: &[u8]) {
-        if !self.paths.contains_key(&key) {
-            self.count("path_unexpected");
-            return;
-        }
-        match Message::parse(body) {
-            Ok(message) => {
-                if let Some(mut paths) = self.paths.get_mut(&key) {
-                    paths.agent.handle_message(now, seen(from), datagram_len(body.len()), &message);
-                }
-            }
+        let message = match Message::parse(body) {
+            Ok(message) => message,
             Err(error) => {
                 tracing::debug!(from = %key.1, %error, "path message ignored");
-                self.count("path_malformed");
+                return self.count("path_malformed");
             }
+        };
+        if let Body::Response { token, .. } = message.body
+            && self.width_answered(now, key, token)
+        {
+            return;
+        }
+        if let Some(mut paths) = self.paths.get_mut(&key) {
+            paths.agent.handle_message(now, seen(from), datagram_len(body.len()), &message);
+        } else if let Body::Challenge { token, .. } = message.body {
+            self.answer_challenge(key, from, token);
+        } else {
+            self.count("path_unexpected");
         }
         self.drain_paths(now, key);
     }
@@ -218,12 +221,9 @@ impl Node {
     fn drain_paths(&mut self, now: Instant, key: PairKey) {
         while let Some(transmit) = self.paths.get_mut(&key).and_then(|mut paths| paths.agent.poll_transmit())
         {
-            let (Some(paths), Some(child)) = (self.paths.get(&key), self.active_child(key)) else { continue };
-            // A full-size challenge is as large as a packet may ever be: the limit for applications is not for it.
-            let mut outbound = child.outbound_entry(u16::MAX);
-            outbound.path = on_wire(transmit.path, paths.relayed);
-            let packet = transmit.message.to_bytes();
-            self.injects.push_back(Inject { outbound, next_header: NEXT_HEADER_NONE, packet });
+            let Some(paths) = self.paths.get(&key) else { continue };
+            let path = on_wire(transmit.path, paths.relayed);
+            self.send_dummy(key, path, &transmit.message);
         }
         while let Some(event) = self.paths.get_mut(&key).and_then(|mut paths| paths.agent.poll_event()) {
             let path::Event::PathChanged { path, reason } = event;

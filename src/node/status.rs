@@ -169,6 +169,7 @@ impl Node {
         let path = self.active_child(key)?.path;
         let ago = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
         let last = pair.history.last();
+        let (mtu, proven_mtu, mtu_state) = self.width_status(key);
         let direct: Vec<PathStatus> = agent.map(|agent| agent.paths().collect()).unwrap_or_default();
         Some(PathsStatus {
             local: key.0,
@@ -176,7 +177,9 @@ impl Node {
             remote: path.remote,
             reason: last.map_or_else(String::new, |change| change.reason.to_owned()),
             age: last.map_or(0.0, |change| ago(change.at)),
-            proven_mtu: agent.and_then(|agent| agent.proven_size()),
+            mtu,
+            mtu_state: mtu_state.to_owned(),
+            proven_mtu,
             rtt: direct
                 .iter()
                 .find(|path| path.in_use)

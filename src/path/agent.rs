@@ -28,7 +28,7 @@ const MAX_TRANSMITS: usize = 128;
 /// How an agent behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Octets of the largest inner packet: what a full-size challenge is as large as.
+    /// Octets of the largest inner packet, at least [`LEAST`](super::pmtu::LEAST): what a full-size challenge is as large as.
     pub full_size: u16,
     /// When addresses of local networks count.
     pub lan: LanPolicy,
@@ -228,9 +228,10 @@ impl Agent {
         remote.map_or(Path::Relayed, Remote::path)
     }
 
-    /// The inner packets that were shown to pass on this path are as large as this, in octets. Nobody proves the relay.
+    /// Inner packets of this many octets passed on the direct path in use before it was used: the largest, or only those
+    /// of [`LEAST`](super::pmtu::LEAST) because larger ones were lost. Nobody proves the relay here.
     pub fn proven_size(&self) -> Option<u16> {
-        self.selected.map(|_| self.config.full_size)
+        self.remotes.iter().find(|remote| Some(remote.address) == self.selected).map(Remote::proven)
     }
 
     /// The addresses that the peer was told last.
@@ -314,7 +315,8 @@ impl Agent {
         }
     }
 
-    fn message(&self, now: Instant, body: Body) -> Message {
+    /// A message as the peer's agent expects it.
+    pub fn message(&self, now: Instant, body: Body) -> Message {
         Message { moves: self.moves, in_use: is_recent(self.sent, now), body }
     }
 

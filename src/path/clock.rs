@@ -7,8 +7,9 @@ use rand_core::Rng;
 
 use super::Path;
 use super::agent::{Agent, IDLE, is_recent};
+use super::pmtu;
 use super::reason::Reason;
-use super::validation::{Due, Remote, datagram_len};
+use super::validation::{Due, Remote};
 use crate::wire::path::{Body, MIN_CHALLENGE};
 
 /// What is due next.
@@ -81,8 +82,9 @@ impl Agent {
     fn fire(&mut self, now: Instant, index: usize) {
         let Some(remote) = self.remotes.get_mut(index) else { return };
         match remote.fire(now) {
-            Due::Ask => self.ask(now, index, MIN_CHALLENGE, false),
-            Due::AskFull => self.ask(now, index, self.config.full_size, true),
+            Due::Ask => self.ask(now, index, MIN_CHALLENGE),
+            Due::AskFull => self.ask(now, index, self.config.full_size),
+            Due::AskLeast => self.ask(now, index, pmtu::LEAST),
             Due::GaveUp => {}
             Due::Dead(since) => self.bury(now, since),
             Due::Narrowed => {
@@ -92,12 +94,11 @@ impl Agent {
         }
     }
 
-    fn ask(&mut self, now: Instant, index: usize, size: u16, full: bool) {
+    fn ask(&mut self, now: Instant, index: usize, size: u16) {
         let mut token = [0; 8];
         self.rng.fill_bytes(&mut token);
-        let octets = datagram_len(usize::from(size.max(MIN_CHALLENGE)));
         let Some(remote) = self.remotes.get_mut(index) else { return };
-        if remote.ask(now, token, octets, full) {
+        if remote.ask(now, token, size) {
             let path = remote.path();
             self.send(now, path, Body::Challenge { token, size });
         }

@@ -8,7 +8,7 @@
 //!      |                                              Opening
 //!      | idle 2 min, 4 unanswered                         | answered: the peer is there (RFC 9000 §8.2)
 //!      | challenges, somebody moved,                   Proving
-//!      | address withdrawn                                | full-size challenge answered: data fits
+//!      | address withdrawn                                | full-size challenge answered, or else one of 1,280
 //!      '----------------  Direct  <-----------------  Usable: ranked by a pure function
 //! ```
 //!

@@ -193,6 +193,13 @@ impl PathMtu {
         }
     }
 
+    /// The network may be another one: what was found is void, and looked for again as soon as data flows.
+    pub fn forget(&mut self, now: Instant) {
+        let mut anew = Self::unknown(now, self.max, self.mtu, None);
+        anew.checked = now.checked_sub(CONFIRM).unwrap_or(now);
+        *self = anew;
+    }
+
     // Outputs.
 
     /// The size of the next challenge to send; `token` is what it will carry: unpredictable, never twice.

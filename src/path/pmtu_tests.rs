@@ -300,6 +300,20 @@ fn a_queue_that_fills_up_is_no_black_hole() {
 }
 
 #[test]
+fn after_a_move_everything_is_found_anew_when_data_flows() {
+    let mut link = Link::fresh(1, MAX);
+    link.run_for(ms(5000));
+    (link.talks, link.hidden) = (false, 1338);
+    link.answers.clear();
+    link.path.forget(link.now);
+    let before = link.probes.len();
+    link.run_for(ms(60_000));
+    assert_eq!((link.probes.len(), link.path.proven_size()), (before, None));
+    link.talks = true;
+    assert!(link.reaches(1338, ms(1000 + 1500)));
+}
+
+#[test]
 fn a_response_that_nobody_asked_for_changes_nothing() {
     let mut link = Link::fresh(1, 1338);
     link.run_for(ms(3000));

@@ -17,7 +17,7 @@ pub enum Reason {
     Faster,
     /// The direct path died.
     Unanswered,
-    /// Full-size packets no longer pass.
+    /// Packets of 1,280 octets no longer pass.
     Narrow,
     /// The peer no longer names the address.
     Withdrawn,
@@ -39,7 +39,7 @@ impl Reason {
             Self::Named => "an address that the peer names was proven",
             Self::Faster => "another direct path is faster",
             Self::Unanswered => "the direct path stopped answering",
-            Self::Narrow => "full-size packets no longer pass on the direct path",
+            Self::Narrow => "packets of 1280 octets no longer pass on the direct path",
             Self::Withdrawn => "the peer withdrew the address",
             Self::LocalMoved => "this machine moved",
             Self::PeerMoved => "the peer moved",

@@ -21,7 +21,7 @@ pub enum Class {
     Lan,
 }
 
-/// A direct path that is proven: the peer is there and full-size packets pass.
+/// A direct path that is proven: the peer is there and packets of 1,280 octets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contender {
     /// The kind of its address.

@@ -11,13 +11,13 @@ use super::selection::Class;
 pub enum State {
     /// Small challenges are under way.
     Opening,
-    /// Answered; a full-size challenge is under way.
+    /// Answered; a full-size challenge is under way, or one of the least size.
     Proving,
-    /// Full-size packets pass.
+    /// Packets pass: of full size or, where [`pmtu`](super::pmtu) finds less, at least of 1,280 octets.
     Usable,
     /// No answer to small challenges.
     Silent,
-    /// No answer to full-size challenges.
+    /// No answer to challenges of 1,280 octets.
     Narrow,
 }
 

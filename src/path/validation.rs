@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Path;
 use super::selection::{Class, Contender};
 use super::status::{PathStatus, State};
+use crate::wire::path::MIN_CHALLENGE;
 
 /// Small challenges to an address for each Candidates message that names it: they open NATs, so they are free of the
 /// three-times rule.
@@ -22,13 +23,15 @@ const OPENING_PAUSES: [Duration; PUNCHES as usize] = [
     Duration::from_millis(800),
     Duration::from_secs(1),
 ];
-/// Full-size challenges before the path counts as too narrow.
-const PROOFS: u8 = 5;
+/// Full-size challenges before smaller ones are tried …
+const FULL_PROOFS: u8 = 3;
+/// … and challenges of both sizes before the path counts as too narrow.
+const PROOFS: u8 = FULL_PROOFS + 5;
 /// Unanswered challenges in a row, one a [`Rtt::patience`], after which the path in use is dead.
 const DEAD_AFTER: u8 = 4;
-/// In use, each so many-th challenge is full-size: a route that changed may have become too narrow.
-const FULL_EVERY: u8 = 8;
-/// Full-size challenges without an answer in a row, while small ones are answered, after which the path is too narrow.
+/// In use, each so many-th challenge has the least size: a route that changed may have become too narrow.
+const LEAST_EVERY: u8 = 8;
+/// Those without an answer in a row, while small ones are answered, after which the path is too narrow.
 const NARROW_AFTER: u8 = 4;
 /// The path in use is challenged this often while data flows …
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
@@ -108,18 +111,20 @@ pub(super) enum Due {
     Ask,
     /// Send a challenge as large as the largest data.
     AskFull,
+    /// Send a challenge of the size that a path must carry to be used at all.
+    AskLeast,
     /// The address is given up; it was not in use.
     GaveUp,
     /// The path in use is dead; the first unanswered challenge left then.
     Dead(Instant),
-    /// Small challenges are answered on the path in use, full-size ones no longer.
+    /// Small challenges are answered on the path in use, those of the least size no longer.
     Narrowed,
 }
 
 struct Asked {
     token: [u8; 8],
     at: Instant,
-    full: bool,
+    size: u16,
 }
 
 /// One address of the peer.
@@ -134,9 +139,11 @@ pub(super) struct Remote {
     /// The next challenge, or the verdict after the last one. In use and answered: `None`, see `deadline`.
     next: Option<Instant>,
     first_unanswered: Option<Instant>,
-    /// Challenges since the last full-size one while in use, and full-size ones without an answer.
+    /// Challenges since the last one of the least size while in use, and those of that size without an answer.
     checks: u8,
-    full_unanswered: u8,
+    least_unanswered: u8,
+    /// The largest size that passed since it was opened.
+    proven: u16,
     asked: Option<Instant>,
     answered: Option<Instant>,
     rtt: Rtt,
@@ -156,7 +163,8 @@ impl Remote {
             next: None,
             first_unanswered: None,
             checks: 0,
-            full_unanswered: 0,
+            least_unanswered: 0,
+            proven: 0,
             asked: None,
             answered: None,
             rtt: Rtt::default(),
@@ -172,6 +180,11 @@ impl Remote {
 
     pub(super) fn is_usable(&self) -> bool {
         self.state == State::Usable
+    }
+
+    /// The size of the largest challenge that was answered since it was opened.
+    pub(super) fn proven(&self) -> u16 {
+        self.proven
     }
 
     /// The peer answered from this address at least once.
@@ -205,7 +218,8 @@ impl Remote {
     /// Starts over with small challenges.
     pub(super) fn open(&mut self, now: Instant) {
         self.checks = 0;
-        self.full_unanswered = 0;
+        self.least_unanswered = 0;
+        self.proven = 0;
         self.state = State::Opening;
         self.tries = 0;
         self.next = Some(now);
@@ -263,7 +277,7 @@ impl Remote {
         match self.state {
             State::Proving if tries < PROOFS => {
                 self.next = Some(now + self.rtt.patience());
-                Due::AskFull
+                if tries < FULL_PROOFS { Due::AskFull } else { Due::AskLeast }
             }
             State::Usable if tries == 0 => self.check(now),
             State::Usable if tries < DEAD_AFTER => {
@@ -288,19 +302,19 @@ impl Remote {
 
     /// The first challenge of a check of the path in use.
     fn check(&mut self, now: Instant) -> Due {
-        if self.full_unanswered == NARROW_AFTER {
+        if self.least_unanswered == NARROW_AFTER {
             self.give_up(State::Narrow);
             return Due::Narrowed;
         }
         self.next = Some(now + self.rtt.patience());
         self.first_unanswered = Some(now);
         self.checks += 1;
-        if self.full_unanswered == 0 && self.checks < FULL_EVERY {
+        if self.least_unanswered == 0 && self.checks < LEAST_EVERY {
             return Due::Ask;
         }
         self.checks = 0;
-        self.full_unanswered += 1;
-        Due::AskFull
+        self.least_unanswered += 1;
+        Due::AskLeast
     }
 
     fn give_up(&mut self, state: State) -> Due {
@@ -309,16 +323,16 @@ impl Remote {
         Due::GaveUp
     }
 
-    /// Whether a challenge of `octets` may leave now, and then that it does.
-    pub(super) fn ask(&mut self, now: Instant, token: [u8; 8], octets: usize, full: bool) -> bool {
-        if !self.budget.take(octets, !full) {
+    /// Whether a challenge of this size may leave now, and then that it does.
+    pub(super) fn ask(&mut self, now: Instant, token: [u8; 8], size: u16) -> bool {
+        if !self.budget.take(datagram_len(usize::from(size)), size == MIN_CHALLENGE) {
             return false;
         }
         self.asked = Some(now);
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.outstanding.pop_front();
         }
-        self.outstanding.push_back(Asked { token, at: now, full });
+        self.outstanding.push_back(Asked { token, at: now, size });
         true
     }
 
@@ -337,8 +351,10 @@ impl Remote {
         self.answered = Some(now);
         self.seen_as = seen_as;
         self.budget.answered = true;
-        if asked.full {
-            self.full_unanswered = 0;
+        let sized = asked.size > MIN_CHALLENGE;
+        if sized {
+            self.least_unanswered = 0;
+            self.proven = self.proven.max(asked.size);
         }
         match self.state {
             State::Opening | State::Silent => {
@@ -346,7 +362,7 @@ impl Remote {
                 self.tries = 0;
                 self.next = Some(now);
             }
-            State::Proving | State::Narrow if asked.full => {
+            State::Proving | State::Narrow if sized => {
                 self.state = State::Usable;
                 self.settle();
             }

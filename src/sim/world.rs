@@ -460,7 +460,8 @@ impl World {
                     | Event::RegistrationLost { .. }
                     | Event::HomeMoved { .. }
                     | Event::Route { .. }
-                    | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
+                    | Event::PathChanged { .. }
+                    | Event::MtuChanged { .. } => self.note(|| format!("{at}: {event:?}")),
                 }
             }
             for packet in delivered {

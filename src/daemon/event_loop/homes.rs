@@ -49,6 +49,7 @@ impl Daemon {
                 }
             }
             Event::PathChanged { .. }
+            | Event::MtuChanged { .. }
             | Event::Document { .. }
             | Event::SequenceReserved { .. }
             | Event::Registered { .. }

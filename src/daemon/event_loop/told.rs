@@ -28,6 +28,14 @@ impl Daemon {
                 tracing::info!(from = %path.local, to = %path.remote, kind, "{remote} moved to another path: {reason}");
                 Ok(())
             }
+            Event::MtuChanged { remote, path, mtu, narrow: true } => {
+                tracing::warn!(to = %path.remote, "packets of {mtu} octets to {remote} are lost, and IPv6 needs as much: the network there is too narrow for the tunnel");
+                Ok(())
+            }
+            Event::MtuChanged { remote, path, mtu, narrow: false } => {
+                tracing::info!(to = %path.remote, "packets to {remote} have at most {mtu} octets now");
+                Ok(())
+            }
             Event::SequenceReserved { .. } | Event::Route { .. } | Event::Document { .. } => Ok(()),
             Event::HomeMoved { prefix, from, to } => {
                 tracing::info!("the home {prefix} is at {to} now, and was at {from}");

@@ -349,7 +349,8 @@ impl World {
                 | Event::Observed { .. }
                 | Event::RegistrationLost { .. }
                 | Event::HomeMoved { .. }
-                | Event::PathChanged { .. } => self.note(|| format!("{at}: {event:?}")),
+                | Event::PathChanged { .. }
+                | Event::MtuChanged { .. } => self.note(|| format!("{at}: {event:?}")),
             }
         }
         for packet in delivered {
