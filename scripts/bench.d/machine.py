@@ -133,6 +133,15 @@ class Pair:
             raise Failed(last_line(err.decode(errors="replace")))
         return json.loads(out)
 
+    def interrupt(self, child):
+        """Lets it write what it has before it ends."""
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            pass
+        self.stop(child)
+
     def stop(self, child):
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)

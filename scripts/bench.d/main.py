@@ -40,7 +40,7 @@ what was measured until then is shown. docs/performance.md says what the figures
 
 
 def listing(rows):
-    return "\n".join(f"  {name:26} {what}" for name, what in rows)
+    return "\n".join(f"  {name:29} {what}" for name, what in rows)
 
 
 def names(known, what):
@@ -62,8 +62,9 @@ def positive(text):
 def arguments():
     defaults = argparse.Namespace(peers=ROOT / "target/bench-peers", domicile=ROOT / "target/release/domicile",
                                   null_domicile=ROOT / "target/bench-null/release/domicile")
-    products = [product.name for product in catalogue(defaults)]
-    about = {product.name: (type(product).__doc__ or "").split("\n")[0] for product in catalogue(defaults)}
+    known = catalogue(defaults)
+    products, usual = [product.name for product in known], [product.name for product in known if product.by_default]
+    about = {product.name: product.about() for product in known}
     parser = argparse.ArgumentParser(
         prog="scripts/bench", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Measures domicile beside other userspace tunnels and beside the plain wire, on this machine.",
@@ -74,10 +75,11 @@ def arguments():
     add("--svg", metavar="FILE", help="draw them")
     add("--runs", type=positive, default=3, metavar="N", help="how often everything is measured (default 3)")
     add("--seconds", type=positive, default=3, metavar="S", help="how long each transfer lasts (default 3)")
-    add("--only", type=names(products, "product"), default=products, metavar="PRODUCT,…", help="these products alone")
+    add("--only", type=names(products, "product"), default=usual, metavar="PRODUCT,…", help="these products alone")
     add("--measures", type=names(list(BY_NAME), "measure"), default=list(BY_NAME), metavar="MEASURE,…", help="these measures alone")
     add("--veth", choices=["offload", "nic"], default="offload",
         help="offload: super-packets cross the wire whole (default); nic: tso off tx-udp-segmentation off gro on")
+    add("--profile", metavar="DIR", help="write what perf sees of the whole machine during TCP, one stream, to DIR/PRODUCT.perf")
     add("--peers", default=str(defaults.peers), metavar="DIR", help="where peers of crates.io are, in bin/ (default target/bench-peers)")
     add("--domicile", default=str(defaults.domicile), metavar="FILE", help="the program under test (default target/release/domicile)")
     add("--null-domicile", default=str(defaults.null_domicile), metavar="FILE",
@@ -85,6 +87,9 @@ def arguments():
     add("--from", dest="earlier", metavar="FILE", help="measure nothing: show what is in this JSON file")
     add("--list", action="store_true", help="name the products and measures, and end")
     options = parser.parse_args()
+    if options.profile:
+        options.profile = os.path.abspath(options.profile)
+        os.makedirs(options.profile, exist_ok=True)
     for name in ("peers", "domicile", "null_domicile"):
         setattr(options, name, os.path.abspath(getattr(options, name)))
     return options, products
@@ -103,6 +108,11 @@ def first_reply(product, pair):
     return seen["answered"] - (began if connected else seen["asked"])
 
 
+def in_order(chosen):
+    """An idle echo before anything has filled a queue; memory after everything."""
+    return [BY_NAME[name] for name in sorted(chosen, key=lambda name: {"ping_idle": 0, "rss": 2}.get(name, 1))]
+
+
 def session(product, options, number, results):
     """One run of one product. Raises Failed when it cannot be started; a measure that fails alone is told and left out."""
     label = f"run {number} of {options.runs}: {product.name}"
@@ -112,7 +122,7 @@ def session(product, options, number, results):
         first = first_reply(product, pair)
         pair.note_tunnel()
         now = Session(product, pair, options, first)
-        for measure in (BY_NAME[name] for name in options.measures):
+        for measure in in_order(options.measures):
             try:
                 value = measure.function(now)
             except Failed as problem:

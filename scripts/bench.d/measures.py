@@ -22,33 +22,34 @@ class Session:
 
     def __init__(self, product, pair, options, first_packet):
         self.product, self.pair, self.seconds, self.default_veth = product, pair, options.seconds, options.veth
-        self.first_packet = first_packet
+        self.first_packet, self.profile = first_packet, options.profile
         self.right = product.inside["right"]
         self.single = None
         self.loaded = False
 
-    def server(self):
-        child = self.pair.spawn("right", ["iperf3", "-s", "-1", "-B", self.right], log="iperf3.log")
-        self.pair.until("iperf3 listens", lambda: self.pair.on("right", ["ss", "-Hltn", "sport = 5201"]).strip())
+    def server(self, pair):
+        child = pair.spawn("right", ["iperf3", "-s", "-1", "-B", self.right], log="iperf3.log")
+        pair.until("iperf3 listens", lambda: pair.on("right", ["ss", "-Hltn", "sport = 5201"]).strip())
         return child
 
-    def client(self, *words, seconds=None):
+    def client(self, pair, *words, seconds=None):
         seconds = self.seconds if seconds is None else seconds
-        return self.pair.spawn("left", ["iperf3", "-J", "-c", self.right, "-t", seconds, *words])
+        return pair.spawn("left", ["iperf3", "-J", "-c", self.right, "-t", seconds, *words])
 
-    def transfer(self, *words):
+    def transfer(self, *words, pair=None):
         """TCP from the left to the right for the time that was asked for; iperf3's own summary."""
-        server, timeout = self.server(), self.seconds + 30
+        pair = pair or self.pair
+        server, timeout = self.server(pair), self.seconds + 30
         try:
-            client = self.client(*words)
+            client = self.client(pair, *words)
             try:
                 out, err = client.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 raise Failed(f"iperf3 {' '.join(words)} did not end within {timeout:.0f} s") from None
             finally:
-                self.pair.stop(client)
+                pair.stop(client)
         finally:
-            self.pair.stop(server)
+            pair.stop(server)
         self.loaded = True
         try:
             document = json.loads(out)
@@ -58,12 +59,20 @@ class Session:
             raise Failed(f"iperf3: {document['error']}")
         return document["end"]
 
+    def start_perf(self):
+        """All CPUs, the kernel included: the processes of the tunnel are a part of what a byte costs."""
+        file = f"{self.profile}/{self.product.name}.perf"
+        return self.pair.spawn("left", ["perf", "record", "-a", "-g", "-F", 499, "-o", file], log="perf.log")
+
     def one_stream(self):
         """Bits a second, and CPU seconds per GiB: of the tunnel's processes, and of the whole machine."""
         if self.single is None:
+            perf = self.start_perf() if self.profile else None
             tunnel, machine = self.pair.tunnel_seconds(), machine_busy_seconds()
             end = self.transfer()
             tunnel, machine = self.pair.tunnel_seconds() - tunnel, machine_busy_seconds() - machine
+            if perf:
+                self.pair.interrupt(perf)
             received = end["sum_received"]["bytes"]
             if not received:
                 raise Failed("TCP got nothing through")
@@ -101,6 +110,20 @@ class Session:
 
 def tcp1(session):
     return session.one_stream()[0]
+
+
+def tcp1_rekeying(session):
+    """One stream while the SA that carries it is replaced every two seconds; between two daemons of its own."""
+    product = session.product
+    if not isinstance(product, Domicile):
+        return None
+    pair = Pair(product.name, session.default_veth)
+    try:
+        product.start(pair, esp=['rekey = "2s"', "jitter = 0"])
+        pair.finish(pair.probe("left", "first", session.right, 20), 30)
+        return session.transfer(pair=pair)["sum_received"]["bits_per_second"] / 1e9
+    finally:
+        pair.close()
 
 
 def tcp1_nic(session):
@@ -146,8 +169,8 @@ def ping_idle(session):
 
 
 def ping_loaded(session):
-    server = session.server()
-    client = session.client(seconds=session.seconds + 2)
+    server = session.server(session.pair)
+    client = session.client(session.pair, seconds=session.seconds + 2)
     try:
         time.sleep(0.5)
         times = session.ping(max(int(session.seconds / 0.02), 20), 0.02)
@@ -203,6 +226,7 @@ UP, DOWN = "higher", "lower"
 MEASURES = [
     Measure("tcp1", "Gbit/s", UP, "TCP, one stream", tcp1),
     Measure("tcp1_nic", "Gbit/s", UP, "the same on veth that segments like a network card", tcp1_nic),
+    Measure("tcp1_rekeying", "Gbit/s", UP, "the same while the security association is replaced every 2 s", tcp1_rekeying),
     Measure("tcp4", "Gbit/s", UP, "TCP, four streams together", tcp4),
     Measure("tcp1_reverse", "Gbit/s", UP, "TCP, one stream, from the other end", tcp1_reverse),
     Measure("tcp_both", "Gbit/s", UP, "TCP, a stream in each direction at once, both together", tcp_both),

@@ -12,6 +12,7 @@ from machine import SIDES, Failed, Pair, other, run
 
 ROOT = Path(__file__).resolve().parents[2]
 INNER_MTU = 1400
+OFFLOADS = ("tun-offload", "coalesce", "udp-gso", "udp-gro")
 HOMES = {"left": "2002:c633:6401:1", "right": "2002:c633:6402:1"}
 
 
@@ -25,7 +26,7 @@ def program(*candidates):
 
 
 class Product:
-    """The wire alone: what this machine can do without any tunnel."""
+    """the wire alone: what this machine can do without any tunnel"""
 
     def __init__(self, name, options):
         self.name = name
@@ -33,6 +34,10 @@ class Product:
 
     inside = {"left": "fd00:be::1", "right": "fd00:be::2"}
     is_tunnel = False
+    by_default = True
+
+    def about(self):
+        return (type(self).__doc__ or "").split("\n")[0]
 
     def missing(self):
         return None
@@ -55,9 +60,15 @@ class Domicile(Product):
     inside = {side: HOMES[side] + "::1" for side in SIDES}
     is_tunnel = True
 
-    def __init__(self, name, options, suites, binary, feature=None):
+    def __init__(self, name, options, suites, binary, feature=None, without=""):
         super().__init__(name, options)
-        self.suites, self.binary, self.feature = suites, binary, feature
+        self.suites, self.binary, self.feature, self.without = suites, binary, feature, without
+        self.by_default = not without
+
+    def about(self):
+        if self.without:
+            return f"AES-256-GCM without {self.without} (measured if --only names it)"
+        return "ours, a build that encrypts nothing: for comparison alone" if self.feature else f"ours, {self.suites[-1]}"
 
     def missing(self):
         if os.access(self.binary, os.X_OK):
@@ -68,13 +79,15 @@ class Domicile(Product):
         return f"{self.binary} is not there: {how}"
 
     def version(self):
-        commit = run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=False).strip()
-        return f"{run([self.binary, '--version']).strip()} {commit}".strip()
+        said = run([self.binary, "--version"]).strip()
+        if ROOT not in Path(self.binary).parents:
+            return said
+        return f"{said}, {run(['git', '-C', ROOT, 'describe', '--always', '--dirty'], check=False).strip()}"
 
-    def configure(self, pair, side, entities, peers):
+    def configure(self, pair, side, entities, peers, esp=()):
         """Writes the configuration of one side: its (name, address) and those of its peers, whose keys are there."""
         lines = ["[node]", f'control_socket = "{pair.dir}/{side}.sock"', "allow_special_homes = true", f"mtu = {INNER_MTU}",
-                 "[ike]", "cookie_threshold = 100000", "[esp]", f"suites = {list(self.suites)}".replace("'", '"')]
+                 "[ike]", "cookie_threshold = 100000", "[esp]", f"suites = {list(self.suites)}".replace("'", '"'), *esp]
         for name, address in entities:
             lines += ["[[entity]]", f'name = "{name}"', f'address = "{address}"', f'key_file = "{name}.key"']
         for name, address in peers:
@@ -87,7 +100,8 @@ class Domicile(Product):
         (pair.dir / f"{name}.pub").write_text(run([self.binary, "key", "generate", pair.dir / f"{name}.key"]))
 
     def up(self, pair, side):
-        pair.daemon(side, [self.binary, "--config", pair.dir / f"{side}.toml", "--log-level", "warn", "up"])
+        pair.daemon(side, [self.binary, "--config", pair.dir / f"{side}.toml", "--log-level", "warn", "up"],
+                    env={**os.environ, **({"DOMICILE_WITHOUT": self.without} if self.without else {})})
         pair.until(f"domicile is up on the {side}", (pair.dir / f"{side}.sock").exists)
         pair.until(f"domicile answers on the {side}", lambda: self.answers(pair, side))
 
@@ -95,11 +109,11 @@ class Domicile(Product):
         argv = pair.command(side, [self.binary, "--config", pair.dir / f"{side}.toml", "status", "--json"])
         return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10).returncode == 0
 
-    def start(self, pair):
+    def start(self, pair, esp=()):
         for side in SIDES:
             self.key(pair, side)
         for side in SIDES:
-            self.configure(pair, side, [(side, self.inside[side])], [(other(side), self.inside[other(side)])])
+            self.configure(pair, side, [(side, self.inside[side])], [(other(side), self.inside[other(side)])], esp)
             self.up(pair, side)
 
     def crowd(self, pair, number):
@@ -115,7 +129,9 @@ class Domicile(Product):
 
 
 class WireGuard(Product):
-    """A userspace WireGuard: they all take their configuration through the same socket, which `wg` speaks."""
+    """a userspace WireGuard
+
+    They all take their configuration through the same socket, which `wg` speaks."""
 
     is_tunnel = True
 
@@ -162,7 +178,7 @@ class WireGuard(Product):
 
 
 class StrongSwan(Product):
-    """Its charon with the plugin kernel-libipsec: ESP in userspace, AES-256-GCM."""
+    """charon with the plugin kernel-libipsec: ESP in userspace, AES-256-GCM"""
 
     inside = {side: HOMES[side] + "::1" for side in SIDES}
     is_tunnel = True
@@ -240,7 +256,7 @@ class StrongSwan(Product):
 
 
 class OpenVpn(Product):
-    """Two ends without a server, TLS with self-signed certificates that are known by their fingerprints, AES-256-GCM over UDP."""
+    """two ends over UDP in userspace, TLS, AES-256-GCM; certificates are known by their fingerprints"""
 
     is_tunnel = True
 
@@ -294,4 +310,7 @@ def catalogue(options):
         WireGuard("wireguard-go", options, [peers / "bin/wireguard-go", "wireguard-go"], ["--foreground"], "apt-get install wireguard-go"),
         StrongSwan("strongswan", options),
         OpenVpn("openvpn", options),
+    ] + [
+        Domicile(f"domicile-without-{name}", options, aes, options.domicile, without=without)
+        for name, without in [*((offload, offload) for offload in OFFLOADS), ("all", ",".join(OFFLOADS))]
     ]

@@ -3,6 +3,7 @@ import os
 import platform
 
 OURS = "domicile-"
+AES, CHACHA, NULL = "domicile-aes256gcm", "domicile-chacha20poly1305", "domicile-noencryption"
 COLUMNS = 4
 
 
@@ -86,8 +87,8 @@ def tables(rows, order, measures):
 
 
 def ratios(values, order, measures):
-    """Ours against the plain wire and against the best of the peers."""
-    table = [["", "measure", "median", "of plain", "of the best peer", "which"]]
+    """Ours against the plain wire, against the best of the peers, and its variants against AES-256-GCM."""
+    table = [["", "measure", "median", "of plain", "of the best peer", "which", "of " + AES]]
     for name in order:
         for measure in measures:
             mine = values.get((name, measure.name))
@@ -97,12 +98,14 @@ def ratios(values, order, measures):
             peer = best_peer(values, measure, order)
             line = [name, measure.name, f"{figure(mine)} {measure.unit}", f"x {figure(mine / plain)}" if plain else "–"]
             line += [f"x {figure(mine / peer[1])}" if peer[1] else "–", peer[0]] if peer else ["–", "–"]
+            usual = values.get((AES, measure.name)) if name != AES else None
+            line.append(f"x {figure(mine / usual)}" if usual else "–")
             table.append(line)
     return aligned(table) if len(table) > 1 else ""
 
 
-AES, CHACHA, NULL = "domicile-aes256gcm", "domicile-chacha20poly1305", "domicile-noencryption"
-# Issue 4, "Done when" 1 and 2: what, the measure, of whom, against whom (None: a figure alone), and the bound of the ratio.
+# Issue 4, "Done when": what, the measure, of whom, against whom (None: a figure alone; or a measure of whom), and the bound of the
+# ratio. What it wants besides that is for the stories in netns-tests/.
 WANTED = [
     (1, "TCP, of plain veth", "tcp1", AES, "plain", ">=", 0.50),
     (1, "TCP, against gotatun", "tcp1", AES, "gotatun", ">=", 6.0),
@@ -114,6 +117,7 @@ WANTED = [
     (2, "idle ping, of boringtun's", "ping_idle", AES, "boringtun", "<=", 1.0),
     (2, "CPU per GiB, of gotatun's", "cpu_s_per_gib", AES, "gotatun", "<=", 0.125),
     (2, "resident memory of an end, MB", "rss", AES, None, "<=", 20.0),
+    (4, "TCP while rekeying every 2 s, of without", "tcp1_rekeying", AES, (AES, "tcp1"), ">=", 0.98),
 ]
 
 
@@ -130,7 +134,7 @@ def verdicts(values):
     for number, what, measure, mine, against, relation, bound in WANTED:
         words = f"{number}. {what}: wanted at {'least' if relation == '>=' else 'most'} {bound:g}"
         ours = values.get((mine, measure))
-        theirs = values.get((against, measure)) if against else 1
+        theirs = values.get(against if isinstance(against, tuple) else (against, measure)) if against else 1
         if ours is None or not theirs:
             lines.append(words + ": not measured")
             continue
