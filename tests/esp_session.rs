@@ -362,7 +362,7 @@ fn hold_against_the_portable_one(params: &SaParams, skip: u32, next_header: u8, 
 
 #[test]
 fn the_fast_chacha20_poly1305_is_the_portable_one_at_every_length() {
-    let inner: Vec<u8> = (0..2_000_u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let inner: Vec<u8> = (0..2_000_u32).map(|i| ((i * 31) >> 3) as u8).collect();
     for suite in [EspSuite::ChaCha20Poly1305, EspSuite::ChaCha20Poly1305Iiv] {
         for esn in [false, true] {
             let params = params(suite, esn);
