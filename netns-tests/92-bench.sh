@@ -15,7 +15,7 @@ for measure in tcp1 tcp1_nic tcp4 tcp1_reverse tcp_both udp64_received udp1200_r
         has $product $measure 0.000001 || fail "no $measure of $product: $(grep -E "$product.*$measure|left out" "$DIR/progress" "$DIR/table" | head -3)"
     done
 done
-for measure in tcp1_rekeying cpu_s_per_gib rss first_packet handshakes_per_s; do
+for measure in tcp1_rekeying cpu_s_per_gib relay_cpu_s_per_gib rss first_packet handshakes_per_s; do
     has domicile-aes256gcm $measure 0.000001 || fail "no $measure of domicile-aes256gcm: $(grep "$measure" "$DIR/progress" | head -3)"
     if has plain $measure; then fail "the plain wire has no $measure"; fi
 done

@@ -49,22 +49,27 @@ class Pair:
 
     NUMBERS = itertools.count(1)
     ADDRESSES = {"left": "198.51.100.1", "right": "198.51.100.2"}
+    HOSTS = SIDES
+    # Two ends each: host, device, IPv4 address with its prefix length.
+    WIRES = [[("left", "wire", "198.51.100.1/24"), ("right", "wire", "198.51.100.2/24")]]
 
     def __init__(self, label, veth):
         self.prefix = f"bench{os.getpid()}-{next(self.NUMBERS)}-"
         self.dir = Path(tempfile.mkdtemp(prefix=f"domicile-bench-{label}."))
         self.children = []
-        self.tunnel = {side: [] for side in SIDES}
+        self.tunnel = {host: [] for host in self.HOSTS}
         try:
-            for side in SIDES:
-                run(["ip", "netns", "add", self.netns(side)])
-            left, right = (self.netns(side) for side in SIDES)
-            run(["ip", "link", "add", "wire", "netns", left, "type", "veth", "peer", "name", "wire", "netns", right])
-            for side in SIDES:
-                self.on(side, ["sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0"])
-                for change in (["link", "set", "lo", "up"], ["addr", "add", f"{self.ADDRESSES[side]}/24", "dev", "wire"],
-                               ["link", "set", "wire", "addrgenmode", "none"], ["link", "set", "wire", "mtu", "1500", "up"]):
-                    run(["ip", "-n", self.netns(side), *change])
+            for host in self.HOSTS:
+                run(["ip", "netns", "add", self.netns(host)])
+                self.on(host, ["sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0"])
+                run(["ip", "-n", self.netns(host), "link", "set", "lo", "up"])
+            for (one, device, _), (two, far_device, _) in self.WIRES:
+                run(["ip", "link", "add", device, "netns", self.netns(one), "type", "veth", "peer", "name", far_device,
+                     "netns", self.netns(two)])
+            for host, device, address in itertools.chain(*self.WIRES):
+                for change in (["addr", "add", address, "dev", device], ["link", "set", device, "addrgenmode", "none"],
+                               ["link", "set", device, "mtu", "1500", "up"]):
+                    run(["ip", "-n", self.netns(host), *change])
             self.veth(veth)
         except BaseException:
             self.close()
@@ -76,8 +81,8 @@ class Pair:
     def veth(self, mode):
         """`offload`: super-packets cross the wire whole, as veth does by default. `nic`: they are segmented, as a network card does."""
         offload, merge = ("off", "on") if mode == "nic" else ("on", "off")
-        for side in SIDES:
-            self.on(side, ["ethtool", "-K", "wire", "tso", offload, "tx-udp-segmentation", offload, "gro", merge])
+        for host, device, _ in itertools.chain(*self.WIRES):
+            self.on(host, ["ethtool", "-K", device, "tso", offload, "tx-udp-segmentation", offload, "gro", merge])
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -160,12 +165,12 @@ class Pair:
 
     def note_tunnel(self):
         """Whatever runs in the namespaces now is the tunnel; what comes later is ours."""
-        self.tunnel = {side: self.pids(side) for side in SIDES}
+        self.tunnel = {host: self.pids(host) for host in self.HOSTS}
 
-    def tunnel_seconds(self):
+    def tunnel_seconds(self, hosts=SIDES):
         """CPU seconds (user and system) that the processes of both ends have used."""
         total = 0
-        for side in SIDES:
+        for side in hosts:
             for pid in self.tunnel[side]:
                 try:
                     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -194,7 +199,7 @@ class Pair:
             time.sleep(0.02)
         for child in list(self.children):
             self.stop(child)
-        for side in SIDES:
+        for side in self.HOSTS:
             for _ in range(100):
                 pids = self.pids(side)
                 if not pids:

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections import namedtuple
 
-from machine import Failed, Pair, machine_busy_seconds
+from machine import Failed, Pair, machine_busy_seconds, run
 from products import Domicile
 
 UDP_PORT = 9000
@@ -27,21 +27,21 @@ class Session:
         self.single = None
         self.loaded = False
 
-    def server(self, pair):
-        child = pair.spawn("right", ["iperf3", "-s", "-1", "-B", self.right], log="iperf3.log")
+    def server(self, pair, to=None):
+        child = pair.spawn("right", ["iperf3", "-s", "-1", "-B", to or self.right], log="iperf3.log")
         pair.until("iperf3 listens", lambda: pair.on("right", ["ss", "-Hltn", "sport = 5201"]).strip())
         return child
 
-    def client(self, pair, *words, seconds=None):
+    def client(self, pair, *words, seconds=None, to=None):
         seconds = self.seconds if seconds is None else seconds
-        return pair.spawn("left", ["iperf3", "-J", "-c", self.right, "-t", seconds, *words])
+        return pair.spawn("left", ["iperf3", "-J", "-c", to or self.right, "-t", seconds, *words])
 
-    def transfer(self, *words, pair=None):
+    def transfer(self, *words, pair=None, to=None):
         """TCP from the left to the right for the time that was asked for; iperf3's own summary."""
         pair = pair or self.pair
-        server, timeout = self.server(pair), self.seconds + 30
+        server, timeout = self.server(pair, to), self.seconds + 30
         try:
-            client = self.client(pair, *words)
+            client = self.client(pair, *words, to=to)
             try:
                 out, err = client.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -222,6 +222,42 @@ def handshakes_per_s(session):
         pair.close()
 
 
+class Detour(Pair):
+    """A home between the two machines, which do not reach each other otherwise."""
+
+    HOME = "192.0.2.10"
+    HOSTS = ("left", "home", "right")
+    WIRES = [[("left", "wire", "198.18.1.2/24"), ("home", "to-left", "198.18.1.1/24")],
+             [("right", "wire", "198.18.2.2/24"), ("home", "to-right", "198.18.2.1/24")]]
+
+    def __init__(self, label, veth):
+        super().__init__(label, veth)
+        run(["ip", "-n", self.netns("home"), "addr", "add", f"{self.HOME}/32", "dev", "lo"])
+        for (side, _, _), (_, _, gateway) in self.WIRES:
+            run(["ip", "-n", self.netns(side), "route", "add", "default", "via", gateway.split("/")[0]])
+
+
+def relay_cpu_s_per_gib(session):
+    """Of the home's process alone, while one TCP stream between two of its members goes through it."""
+    product = session.product
+    if not isinstance(product, Domicile):
+        return None
+    pair = Detour(product.name, session.default_veth)
+    try:
+        far = product.home(pair)["right"]
+        pair.finish(pair.probe("left", "first", far, 20), 30)
+        pair.note_tunnel()
+        before = pair.tunnel_seconds(["home"])
+        end = session.transfer(pair=pair, to=far)
+        received = end["sum_received"]["bytes"]
+        used = pair.tunnel_seconds(["home"]) - before
+        if not received or used < received / (100 * GIB):
+            raise Failed(f"the home used {used:.2f} s of CPU for {received} octets: they did not go through it")
+        return used * GIB / received
+    finally:
+        pair.close()
+
+
 UP, DOWN = "higher", "lower"
 MEASURES = [
     Measure("tcp1", "Gbit/s", UP, "TCP, one stream", tcp1),
@@ -239,6 +275,7 @@ MEASURES = [
     Measure("cpu_s_per_gib", "s", DOWN, "user and system time of both ends' processes per GiB of TCP", cpu_s_per_gib),
     Measure("machine_cpu_s_per_gib", "s", DOWN, "time that all CPUs were busy per GiB of TCP: iperf3 and the kernel included",
             machine_cpu_s_per_gib),
+    Measure("relay_cpu_s_per_gib", "s", DOWN, "user and system time of a home per GiB of TCP that it relays", relay_cpu_s_per_gib),
     Measure("rss", "MB", DOWN, "peak resident memory of one end, the larger, after load", rss),
     Measure("first_packet", "ms", DOWN, "from the first packet (or the command to connect) to its answer, handshake included",
             first_packet),

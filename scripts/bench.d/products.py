@@ -3,7 +3,9 @@
 `missing` says why it cannot be measured here, `start` brings both ends up so far that the first packet can be sent, `connect` does
 what a product needs that does not connect by itself when there is traffic. The inner MTU is 1,400 for every tunnel.
 """
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -96,18 +98,36 @@ class Domicile(Product):
                       f'endpoint = "{Pair.ADDRESSES[other(side)]}:4500"']
         (pair.dir / f"{side}.toml").write_text("\n".join(lines) + "\n")
 
+    def home(self, pair):
+        """A home between the two, and they its members: what they send to each other goes through it. Their addresses."""
+        def at(host, *words):
+            return pair.on(host, [self.binary, "--config", pair.dir / host / "domicile.toml", *words])
+
+        for host in pair.HOSTS:
+            (pair.dir / host).mkdir()
+        at("home", "home", "init", "--address", pair.HOME, "--domain", "home.example", "--allow-special")
+        self.up(pair, "home", pair.dir / "home/domicile.toml")
+        for side in SIDES:
+            at("home", "home", "node", "add", side)
+            code = re.search(r"(?:[0-9A-Z]{5}-){5}[0-9A-Z]{5}", at("home", "home", "invite", side)).group()
+            at(side, "join", pair.HOME, code, "--name", side, "--allow-special")
+            self.up(pair, side, pair.dir / side / "domicile.toml")
+        entities = {side: json.loads(at(side, "status", "--json"))["entities"] for side in SIDES}
+        return {side: entities[side][0]["address"] for side in SIDES}
+
     def key(self, pair, name):
         (pair.dir / f"{name}.pub").write_text(run([self.binary, "key", "generate", pair.dir / f"{name}.key"]))
 
-    def up(self, pair, side):
-        pair.daemon(side, [self.binary, "--config", pair.dir / f"{side}.toml", "--log-level", "warn", "up"],
+    def up(self, pair, side, file=None):
+        argv = [self.binary, "--config", file or pair.dir / f"{side}.toml"]
+        pair.daemon(side, [*argv, "--log-level", "warn", "up"],
                     env={**os.environ, **({"DOMICILE_WITHOUT": self.without} if self.without else {})})
-        pair.until(f"domicile is up on the {side}", (pair.dir / f"{side}.sock").exists)
-        pair.until(f"domicile answers on the {side}", lambda: self.answers(pair, side))
 
-    def answers(self, pair, side):
-        argv = pair.command(side, [self.binary, "--config", pair.dir / f"{side}.toml", "status", "--json"])
-        return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10).returncode == 0
+        def answers():
+            asked = pair.command(side, [*argv, "status", "--json"])
+            return subprocess.run(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10).returncode == 0
+
+        pair.until(f"domicile answers on the {side}", answers)
 
     def start(self, pair, esp=()):
         for side in SIDES:
