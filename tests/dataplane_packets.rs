@@ -12,7 +12,7 @@ use std::time::Duration;
 use domicile::dataplane::batch::{PacketBuffer, SendBatch};
 use domicile::dataplane::counters::DropReason;
 use domicile::dataplane::event::UdpPath;
-use domicile::dataplane::inbound::{self, News, Verdict as In};
+use domicile::dataplane::inbound::{self, Content, News};
 use domicile::dataplane::outbound::{self, Verdict as Out};
 use domicile::dataplane::tables::{self, Outbound, Reader};
 use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
@@ -39,15 +39,9 @@ fn sealed(reader: &Reader, packet: &[u8]) -> Vec<u8> {
 fn open(reader: &Reader, datagram: &[u8], ecn: u8) -> (Result<News, DropReason>, Vec<u8>) {
     let mut out = PacketBuffer::new();
     let path = mirrored(path());
-    let result = match inbound::process(reader, datagram, path, ecn, Duration::ZERO, &mut out) {
-        In::Authentic { spi, inner, news, .. } => {
-            assert_eq!(spi, SPI);
-            inner.map(|_| news)
-        }
-        In::Refused { reason, .. } => Err(reason),
-        In::UnknownSpi { .. } => Err(DropReason::UnknownSpi),
-        In::Ike { .. } | In::Relayed(_) | In::Keepalive => panic!("not ESP"),
-    };
+    let content = inbound::classify(datagram, path, ecn);
+    let result = open_content(reader, content, Duration::ZERO, &mut out);
+    let result = result.and_then(|authentic| authentic.inner.map(|_| authentic.news));
     (result, out.packet().to_vec())
 }
 
@@ -261,14 +255,11 @@ fn congestion_marks_cross_the_tunnel() {
 
 #[test]
 fn ike_and_keepalives_are_told_apart() {
-    let (_b, reader) = receiver(NO_LIMITS);
-    let mut out = PacketBuffer::new();
-    let mut classify =
-        |datagram: &[u8]| match inbound::process(&reader, datagram, path(), 0, Duration::ZERO, &mut out) {
-            In::Ike { message, .. } => Some(message.to_vec()),
-            In::Keepalive => None,
-            other => panic!("{other:?}"),
-        };
+    let classify = |datagram: &[u8]| match inbound::classify(datagram, path(), 0) {
+        Content::Ike { message, .. } => Some(message.to_vec()),
+        Content::Keepalive => None,
+        other => panic!("{other:?}"),
+    };
     assert_eq!(classify(&[0, 0, 0, 0, 1, 2]), Some(vec![1, 2]));
     assert_eq!(classify(&[0xff]), None);
 }
@@ -283,10 +274,9 @@ fn a_new_source_is_told_after_authentication_and_seldom() {
         let mut datagram = sealed(&alice_reader, &packet(alice(), bob(), 8));
         *datagram.last_mut().unwrap() ^= u8::from(forged);
         let now = Duration::from_millis(at);
-        match inbound::process(&reader, &datagram, path, 0, now, &mut PacketBuffer::new()) {
-            In::Authentic { news, .. } => news.new_source,
-            _ => false,
-        }
+        let content = inbound::classify(&datagram, path, 0);
+        let opened = open_content(&reader, content, now, &mut PacketBuffer::new());
+        opened.is_ok_and(|authentic| authentic.news.new_source)
     };
     // Nothing to compare with yet.
     assert!(!is_news(moved, 0, false));
@@ -314,9 +304,10 @@ proptest! {
             *front = SPI.to_be_bytes();
         }
         let mut out = PacketBuffer::new();
-        let verdict = inbound::process(&reader, &datagram, path(), 0, Duration::ZERO, &mut out);
-        let authentic = matches!(verdict, In::Authentic { .. });
-        prop_assert!(!authentic);
+        let content = inbound::classify(&datagram, path(), 0);
+        if let Content::Esp(_) = content {
+            prop_assert!(open_content(&reader, content, Duration::ZERO, &mut out).is_err());
+        }
         let sa = &reader.inbound(SPI).unwrap().sa;
         prop_assert_eq!(sa.packets(), 0);
     }

@@ -12,7 +12,7 @@ use domicile::addr::home::Homes;
 use domicile::dataplane::batch::{PacketBuffer, SendBatch};
 use domicile::dataplane::counters::DropReason;
 use domicile::dataplane::event::{Relay, UdpPath};
-use domicile::dataplane::inbound::{self, Inner, Verdict};
+use domicile::dataplane::inbound::{self, Content, Inner};
 use domicile::dataplane::outbound;
 use domicile::dataplane::relay::{self, Limits, Roles};
 use domicile::dataplane::tables::Reader;
@@ -34,27 +34,21 @@ fn bobs_tables() -> Reader {
     receiver(NO_LIMITS).1
 }
 
-/// What becomes of a datagram that came from the home of bob, who is a member there and no home himself.
-fn arrives(reader: &Reader, datagram: &[u8], out: &mut PacketBuffer) -> Verdict<'static> {
+/// What a datagram holds that came from the home of bob, who is a member there and no home himself; `None` when it must
+/// not come from there.
+fn arrives(datagram: &[u8]) -> Option<Content<'_>> {
     let (mut publisher, roles) = relay::new();
     let homes = Homes::new(Vec::new(), true);
     let from = UdpPath { remote: homes.endpoint(bob()).unwrap(), ..mirrored(path()) };
     publisher.set_roles(Roles { local: [bob()].into(), home: None, homes });
-    let Verdict::Relayed(packet) = inbound::process(reader, datagram, from, 3, Duration::ZERO, out) else {
+    let Content::Relayed(packet) = inbound::classify(datagram, from, 3) else {
         panic!("not in relayed form")
     };
     let mut relay = relay::Relay::new(roles, Limits::default(), [1; 16]);
     let relay::Verdict::Local(relayed) = relay.decide(packet, from.remote, Duration::ZERO) else {
-        return Verdict::Relayed(&[]);
+        return None;
     };
-    match inbound::relayed(reader, relayed, from, Duration::ZERO, out) {
-        Verdict::Authentic { spi, path, inner, news } => Verdict::Authentic { spi, path, inner, news },
-        Verdict::Refused { spi, reason } => Verdict::Refused { spi, reason },
-        Verdict::UnknownSpi { spi, path } => Verdict::UnknownSpi { spi, path },
-        Verdict::Relayed(_) => panic!("relayed twice"),
-        Verdict::Ike { path, .. } => Verdict::Ike { path, message: &[] },
-        Verdict::Keepalive => Verdict::Keepalive,
-    }
+    Some(inbound::relayed(relayed, from))
 }
 
 #[test]
@@ -69,13 +63,12 @@ fn a_relayed_packet_arrives_as_it_went_and_tells_its_way() {
     assert_eq!((view.source(), view.destination(), view.next_header()), (alice(), bob(), NEXT_HEADER_ESP));
     let mut out = PacketBuffer::new();
     // The outer congestion mark (3) came from the last home agent's IPv4: it says nothing, and drops nothing.
-    let Verdict::Authentic { spi, path, inner: Ok(Inner::Packet), .. } =
-        arrives(&bobs_tables(), &datagram, &mut out)
-    else {
-        panic!("not taken")
-    };
-    assert_eq!(spi, SPI);
-    assert_eq!(path.relay, Some(Relay { local: bob(), remote: alice() }));
+    let content = arrives(&datagram).unwrap();
+    let Content::Esp(sealed) = content else { panic!("not taken") };
+    assert_eq!(sealed.spi, SPI);
+    assert_eq!(sealed.path.relay, Some(Relay { local: bob(), remote: alice() }));
+    let authentic = open_content(&bobs_tables(), content, Duration::ZERO, &mut out).unwrap();
+    assert_eq!(authentic.inner, Ok(Inner::Packet));
     assert_eq!(out.packet(), inner);
 }
 
@@ -86,22 +79,21 @@ fn the_outer_addresses_must_be_the_two_of_the_sa() {
     let mut out = PacketBuffer::new();
     let mut forged = datagram.clone();
     forged[8..24].copy_from_slice(&other.octets());
-    assert_eq!(
-        arrives(&bobs_tables(), &forged, &mut out),
-        Verdict::Refused { spi: SPI, reason: DropReason::Selectors }
-    );
+    let refused = open_content(&bobs_tables(), arrives(&forged).unwrap(), Duration::ZERO, &mut out);
+    assert_eq!(refused, Err(DropReason::Selectors));
     let mut elsewhere = datagram.clone();
     elsewhere[24..40].copy_from_slice(&other.octets());
-    assert_eq!(arrives(&bobs_tables(), &elsewhere, &mut out), Verdict::Relayed(&[]));
+    assert_eq!(arrives(&elsewhere), None);
     let mut fragment = datagram;
     fragment[6] = 44;
-    assert_eq!(arrives(&bobs_tables(), &fragment, &mut out), Verdict::Relayed(&[]));
+    assert_eq!(arrives(&fragment), None);
 }
 
 #[test]
 fn relayed_ike_is_told_with_its_way_back() {
     let message = wrap_ike(alice(), bob(), &[1; 28]).unwrap();
-    let verdict = arrives(&bobs_tables(), &message, &mut PacketBuffer::new());
-    let Verdict::Ike { path: way, .. } = verdict else { panic!("{verdict:?}") };
+    let content = arrives(&message);
+    let Some(Content::Ike { path: way, message }) = content else { panic!("{content:?}") };
+    assert_eq!(message, [1; 28]);
     assert_eq!(way.relay, Some(Relay { local: bob(), remote: alice() }));
 }

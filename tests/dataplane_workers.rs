@@ -14,7 +14,7 @@ use domicile::dataplane::batch::{
     Arrival, PacketBuffer, ReceiveBatch, SendBatch, SendReport, Stop, TunRead, TunWrite, UdpReceive, UdpSend,
 };
 use domicile::dataplane::event::{self, Event, UdpPath};
-use domicile::dataplane::offload::Features;
+use domicile::dataplane::offload::{Accepts, Features, Protocol};
 use domicile::dataplane::relay::{self, Limits, Relay, Roles};
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::dataplane::worker::{self, Edges, Workers};
@@ -24,6 +24,7 @@ use domicile::wire::{
     self,
     ip::{Ipv6View, NEXT_HEADER_IPV6},
 };
+use etherparse::PacketBuilder;
 use tokio::sync::mpsc::Receiver;
 
 mod dataplane_support;
@@ -50,7 +51,12 @@ impl<T> Pipe<T> {
     }
 
     fn push(&self, item: T) {
-        self.items.lock().unwrap().push_back(item);
+        self.push_all([item]);
+    }
+
+    /// So that nobody sees some of them without the others.
+    fn push_all(&self, items: impl IntoIterator<Item = T>) {
+        self.items.lock().unwrap().extend(items);
         self.changed.notify_all();
     }
 
@@ -77,10 +83,16 @@ impl<T> Pipe<T> {
     }
 
     fn try_take(&self) -> io::Result<Option<T>> {
+        Ok(self.try_take_all(1)?.pop())
+    }
+
+    fn try_take_all(&self, most: usize) -> io::Result<Vec<T>> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("the device burns"));
         }
-        Ok(self.items.lock().map_err(|_| io::Error::other("a test panicked"))?.pop_front())
+        let mut items = self.items.lock().map_err(|_| io::Error::other("a test panicked"))?;
+        let count = items.len().min(most);
+        Ok(items.drain(..count).collect())
     }
 }
 
@@ -100,7 +112,7 @@ struct Host {
 
 struct TunIn(Packets);
 #[derive(Clone)]
-struct TunOut(Packets);
+struct TunOut(Packets, Accepts);
 struct NetIn(Wire);
 #[derive(Clone)]
 struct NetOut(Wire);
@@ -118,19 +130,32 @@ impl TunRead for TunIn {
 
 impl TunWrite for TunOut {
     fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
+        let segments = buffer.offload().segments;
+        let refused = segments.is_some_and(|segments| segments.protocol == Protocol::Udp);
+        if refused {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         self.0.push(buffer.packet().to_vec());
         Ok(())
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.1
     }
 }
 
 impl UdpReceive for NetIn {
     fn try_receive(&mut self, batch: &mut ReceiveBatch) -> io::Result<bool> {
         batch.clear();
-        let Some((path, datagram)) = self.0.try_take()? else { return Ok(false) };
-        let slot = batch.slots_mut().next().unwrap();
-        slot[..datagram.len()].copy_from_slice(&datagram);
-        batch.arrived(0, Arrival { path, ecn: 0, len: datagram.len(), stride: datagram.len() });
-        Ok(true)
+        let arrived = self.0.try_take_all(batch.slots_mut().count())?;
+        for (slot, (_, datagram)) in batch.slots_mut().zip(&arrived) {
+            slot[..datagram.len()].copy_from_slice(datagram);
+        }
+        for (index, (path, datagram)) in arrived.iter().enumerate() {
+            let arrival = Arrival { path: *path, ecn: 0, len: datagram.len(), stride: datagram.len() };
+            batch.arrived(index, arrival);
+        }
+        Ok(!arrived.is_empty())
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -172,6 +197,15 @@ impl Host {
     }
 
     fn start_with(reader: &Reader, relay: Relay) -> (Self, Workers, Receiver<Event>) {
+        Self::start_on(reader, relay, Accepts::default(), true)
+    }
+
+    fn start_on(
+        reader: &Reader,
+        relay: Relay,
+        accepts: Accepts,
+        coalesce: bool,
+    ) -> (Self, Workers, Receiver<Event>) {
         let host = Self {
             from_apps: Pipe::new(),
             to_apps: Pipe::new(),
@@ -182,12 +216,12 @@ impl Host {
         };
         let edges = Edges {
             tun_read: TunIn(Arc::clone(&host.from_apps)),
-            tun_write: TunOut(Arc::clone(&host.to_apps)),
+            tun_write: TunOut(Arc::clone(&host.to_apps), accepts),
             udp_receive: NetIn(Arc::clone(&host.from_net)),
             ike_receive: Some(NetIn(Arc::clone(&host.from_net_500))),
             udp_send: NetOut(Arc::clone(&host.to_net)),
             relay,
-            coalesce: true,
+            coalesce,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(host.clone()), sys::monotonic).unwrap();
         (host, workers, events)
@@ -228,6 +262,68 @@ fn packets_cross_and_the_control_plane_hears_of_the_first() {
     assert_eq!(received.totals().received_packets, 200);
     assert_eq!(received.totals().received_bytes, (0..200).map(|payload| payload + 48).sum::<u64>());
     assert!(sent.drops().is_empty() && received.drops().is_empty());
+}
+
+/// What arrives together is joined where the TUN takes it, counted packet by packet, and written alone where not.
+#[test]
+fn what_arrives_together_is_joined() {
+    let segment = |at: u32| {
+        let mut packet = Vec::new();
+        let builder = PacketBuilder::ipv6(alice().octets(), bob().octets(), 64);
+        builder.tcp(1111, 2222, at * 1000, 500).ack(7).write(&mut packet, &[at as u8; 1000]).unwrap();
+        packet
+    };
+    let segments: Vec<_> = (0..8).map(segment).collect();
+    let all = Accepts { tcp: true, udp: true };
+    for (accepts, coalesce, writes) in
+        [(all, true, 1), (all, false, 8), (Accepts { tcp: false, udp: true }, true, 8)]
+    {
+        let ((_a, alice_reader), (_b, bob_reader)) = (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
+        let (there, workers, _events) = Host::start_on(&bob_reader, no_relay(), accepts, coalesce);
+        let mut batch = SendBatch::new();
+        for segment in &segments {
+            domicile::dataplane::outbound::process(&alice_reader, segment, &mut batch);
+        }
+        let datagrams = batch.datagrams().map(|datagram| (mirrored(path()), datagram.bytes.to_vec()));
+        there.from_net.push_all(datagrams.collect::<Vec<_>>());
+        let written: Vec<_> = (0..writes).map(|_| there.to_apps.take()).collect();
+        if writes == 1 {
+            assert_eq!(written[0].len(), 60 + 8 * 1000);
+            assert!(written[0][60..].iter().zip(0..).all(|(octet, at)| *octet == (at / 1000) as u8));
+        } else {
+            assert_eq!(written, segments);
+        }
+        let totals = workers.summary().totals();
+        workers.stop();
+        assert_eq!((totals.received_packets, totals.received_bytes), (8, 8 * 1060));
+        assert!(there.to_apps.items.lock().unwrap().is_empty());
+    }
+}
+
+/// A kernel that refuses what it said that it would take loses one batch, and gets single packets from then on.
+#[test]
+fn a_refused_super_packet_is_the_last_one() {
+    let ((_a, alice_reader), (_b, bob_reader)) = (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
+    let all = Accepts { tcp: true, udp: true };
+    let (there, workers, _events) = Host::start_on(&bob_reader, no_relay(), all, true);
+    let send = || {
+        let mut batch = SendBatch::new();
+        for _ in 0..8 {
+            domicile::dataplane::outbound::process(&alice_reader, &packet(alice(), bob(), 200), &mut batch);
+        }
+        let datagrams = batch.datagrams().map(|datagram| (mirrored(path()), datagram.bytes.to_vec()));
+        there.from_net.push_all(datagrams.collect::<Vec<_>>());
+    };
+    send();
+    let summary = workers.summary();
+    eventually("the super-packet is refused", || summary.drops().get("tun_write") == Some(&8));
+    send();
+    for _ in 0..8 {
+        assert_eq!(there.to_apps.take(), packet(alice(), bob(), 200));
+    }
+    assert_eq!((summary.drops()["tun_write"], summary.drops().len()), (8, 1));
+    workers.stop();
+    assert_eq!(summary.totals().received_packets, 8);
 }
 
 #[test]
@@ -424,7 +520,7 @@ fn both_directions_over_real_sockets() {
         let stop_all = StopBoth { event: stop.clone(), pipe: Arc::clone(&apps.0) };
         let edges = Edges {
             tun_read: TunIn(Arc::clone(&apps.0)),
-            tun_write: TunOut(Arc::clone(&apps.1)),
+            tun_write: TunOut(Arc::clone(&apps.1), Accepts::default()),
             udp_receive: end.udp.receiver(stop),
             ike_receive: None,
             udp_send: end.udp.clone(),

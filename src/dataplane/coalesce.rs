@@ -193,6 +193,14 @@ impl Coalescer {
         Self { buffer: PacketBuffer::new(), accepts, held: None, front, at: 0, saved, saved_len: 0 }
     }
 
+    /// Joins no packets of this protocol any more.
+    pub fn without(&mut self, protocol: Protocol) {
+        match protocol {
+            Protocol::Tcp => self.accepts.tcp = false,
+            Protocol::Udp => self.accepts.udp = false,
+        }
+    }
+
     /// Room for the next packet, `len` octets at least where there are so many at all. An earlier one that was not kept
     /// is forgotten.
     pub fn room(&mut self, len: usize, deliver: &mut impl FnMut(&mut PacketBuffer, Joined)) -> &mut [u8] {

@@ -139,9 +139,9 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn add(&self, bytes: usize) {
-        bump(&self.packets, 1);
-        bump(&self.bytes, bytes as u64);
+    fn add(&self, packets: u64, bytes: u64) {
+        bump(&self.packets, packets);
+        bump(&self.bytes, bytes);
     }
 }
 
@@ -165,12 +165,12 @@ impl Counters {
 
     /// Counts a sealed packet.
     pub fn sent(&self, inner: usize) {
-        self.sent.add(inner);
+        self.sent.add(1, inner as u64);
     }
 
-    /// Counts a delivered packet.
-    pub fn received(&self, inner: usize) {
-        self.received.add(inner);
+    /// Counts delivered packets and their inner octets.
+    pub fn received(&self, packets: u64, octets: u64) {
+        self.received.add(packets, octets);
     }
 
     /// Counts a NAT keepalive.

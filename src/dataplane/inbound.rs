@@ -1,47 +1,23 @@
-//! One datagram inbound: from the socket into a packet for the TUN, as a function of the datagram and the published
-//! tables (RFC 4301 §5.2).
+//! One datagram inbound: what it is, and from there to a packet for the TUN, as functions of the datagram and an SA of
+//! the published tables (RFC 4301 §5.2).
 
 use std::time::Duration;
 
-use super::batch::PacketBuffer;
 use super::counters::DropReason;
 use super::ecn;
 use super::event::{Relay, UdpPath};
 use super::relay::{Payload, Relayed};
-use super::tables::{Reader, Receiving};
-use crate::esp::OpenError;
+use super::tables::Receiving;
+use crate::esp::{OpenError, Opener};
 use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_MOBILITY, NEXT_HEADER_NONE};
 use crate::wire::path;
 use crate::wire::udp_encap::{self, Datagram};
 
-/// What happens to a datagram.
+/// What a datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<'a> {
-    /// ESP that was authenticated.
-    Authentic {
-        /// SPI of the inbound SA.
-        spi: u32,
-        /// How it came.
-        path: UdpPath,
-        /// `Ok`: what is in the buffer. Otherwise it is dropped.
-        inner: Result<Inner, DropReason>,
-        /// What the control plane wants to know.
-        news: News,
-    },
-    /// ESP that no SA of ours can open.
-    UnknownSpi {
-        /// The SPI.
-        spi: u32,
-        /// How it came.
-        path: UdpPath,
-    },
-    /// Dropped before anything was proven.
-    Refused {
-        /// SPI of the SA that refused it; 0 when it was no ESP.
-        spi: u32,
-        /// Why.
-        reason: DropReason,
-    },
+pub enum Content<'a> {
+    /// ESP: look for its SA and open it with a [`Run`].
+    Esp(Sealed<'a>),
     /// An IKE message without its marker or the headers of the relayed form.
     Ike {
         /// How it came.
@@ -54,6 +30,32 @@ pub enum Verdict<'a> {
     Relayed(&'a [u8]),
     /// A NAT keepalive.
     Keepalive,
+    /// Nothing that we understand.
+    Refused(DropReason),
+}
+
+/// An ESP packet, not opened yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed<'a> {
+    /// Names the SA.
+    pub spi: u32,
+    /// From the SPI on.
+    pub packet: &'a [u8],
+    /// How it came.
+    pub path: UdpPath,
+    /// ECN field of the outer header.
+    pub ecn: u8,
+}
+
+/// An ESP packet that was authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authentic {
+    /// `Ok`: what it holds. Otherwise it is dropped.
+    pub inner: Result<Inner, DropReason>,
+    /// Its octets.
+    pub len: usize,
+    /// What the control plane wants to know.
+    pub news: News,
 }
 
 /// What an authenticated packet holds.
@@ -85,106 +87,106 @@ impl News {
     }
 }
 
-/// Classifies a datagram (RFC 3948 §2) and opens it if it is ESP; the inner packet goes to `out`. `ecn` is the ECN
-/// field of the outer header.
-pub fn process<'a>(
-    reader: &Reader,
-    datagram: &'a [u8],
-    path: UdpPath,
-    ecn: u8,
-    now: Duration,
-    out: &mut PacketBuffer,
-) -> Verdict<'a> {
+/// Tells what a datagram is (RFC 3948 §2). `ecn` is the ECN field of the outer header.
+pub fn classify(datagram: &[u8], path: UdpPath, ecn: u8) -> Content<'_> {
     match udp_encap::classify(datagram) {
-        Ok(Datagram::Keepalive) => Verdict::Keepalive,
-        Ok(Datagram::Ike(message)) => Verdict::Ike { path, message },
-        Ok(Datagram::Relayed(packet)) => Verdict::Relayed(packet),
-        Err(udp_encap::Malformed) => Verdict::Refused { spi: 0, reason: DropReason::Malformed },
-        Ok(Datagram::Esp { spi, packet }) => match reader.inbound(spi) {
-            Some(receiving) => open(&receiving, packet, path, ecn, now, out),
-            None => Verdict::UnknownSpi { spi, path },
-        },
+        Ok(Datagram::Esp { spi, packet }) => Content::Esp(Sealed { spi, packet, path, ecn }),
+        Ok(Datagram::Ike(message)) => Content::Ike { path, message },
+        Ok(Datagram::Relayed(packet)) => Content::Relayed(packet),
+        Ok(Datagram::Keepalive) => Content::Keepalive,
+        Err(udp_encap::Malformed) => Content::Refused(DropReason::Malformed),
     }
 }
 
-/// A relayed packet for one of our entities: its outer header is off, and everything below it is as on the direct path.
-/// `path` is how the datagram came.
-pub fn relayed<'a>(
-    reader: &Reader,
-    relayed: Relayed<'a>,
-    path: UdpPath,
-    now: Duration,
-    out: &mut PacketBuffer,
-) -> Verdict<'a> {
+/// The same for a relayed packet for one of our entities: its outer header is off, and everything below it is as on the
+/// direct path. `path` is how the datagram came.
+pub fn relayed(relayed: Relayed<'_>, path: UdpPath) -> Content<'_> {
     let path = UdpPath { relay: Some(Relay { local: relayed.destination, remote: relayed.source }), ..path };
     match relayed.payload {
-        Payload::Ike(message) => Verdict::Ike { path, message },
-        Payload::IcmpError(_) => Verdict::Refused { spi: 0, reason: DropReason::Hint },
-        Payload::Esp { spi, packet } => {
-            let Some(receiving) = reader.inbound(spi) else { return Verdict::UnknownSpi { spi, path } };
-            let params = receiving.sa.params();
-            if (params.local, params.remote) != (relayed.destination, relayed.source) {
-                return Verdict::Refused { spi, reason: DropReason::Selectors };
-            }
-            // Each home agent makes the outer IPv4 header anew: it says nothing about congestion further back.
-            open(&receiving, packet, path, 0, now, out)
+        // Each home agent makes the outer IPv4 header anew: it says nothing about congestion further back.
+        Payload::Esp { spi, packet } => Content::Esp(Sealed { spi, packet, path, ecn: 0 }),
+        Payload::Ike(message) => Content::Ike { path, message },
+        Payload::IcmpError(_) => Content::Refused(DropReason::Hint),
+    }
+}
+
+/// Packets of one SA in a row: takes its replay window once. Only the data plane takes it, and it must not be kept for
+/// longer than a batch, so that an SA that was removed is gone.
+pub struct Run<'a> {
+    receiving: &'a Receiving,
+    opener: Opener<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// For the packets with the SPI of this SA.
+    pub fn new(receiving: &'a Receiving) -> Self {
+        Self { receiving, opener: receiving.sa.lock() }
+    }
+
+    /// Opens the next packet to the front of `room`, which must hold `sealed.packet.len()` octets.
+    ///
+    /// # Errors
+    /// Nothing was proven, and what is in `room` means nothing.
+    pub fn open(
+        &mut self,
+        sealed: Sealed<'_>,
+        now: Duration,
+        room: &mut [u8],
+    ) -> Result<Authentic, DropReason> {
+        let sa = &self.receiving.sa;
+        let params = sa.params();
+        let relay = sealed.path.relay;
+        if relay.is_some_and(|relay| (relay.local, relay.remote) != (params.local, params.remote)) {
+            return Err(DropReason::Selectors);
         }
+        let opened = self.opener.open(sealed.packet, room).map_err(reason)?;
+        // From here on the packet is authentic: what follows may have consequences.
+        let news = News {
+            first: opened.first,
+            new_source: self.receiving.is_news(sealed.path, now),
+            soft_limit: sa.take_soft_limit(),
+        };
+        let payload = room.get_mut(..opened.len).unwrap_or_default();
+        let mut len = opened.len;
+        let inner = match opened.next_header {
+            NEXT_HEADER_IPV6 => {
+                len = without_padding(payload);
+                let packet = payload.get_mut(..len).unwrap_or_default();
+                self.check_inner(sealed.ecn, packet)
+            }
+            NEXT_HEADER_NONE if payload.starts_with(&path::MAGIC) => Ok(Inner::Path),
+            NEXT_HEADER_NONE => Err(DropReason::Dummy),
+            _ => Err(DropReason::NextHeader),
+        };
+        Ok(Authentic { inner, len, news })
+    }
+
+    /// The inner packet must be whole and within the SA's selectors (RFC 4301 §5.2, step 4).
+    fn check_inner(&self, outer_ecn: u8, packet: &mut [u8]) -> Result<Inner, DropReason> {
+        let view = Ipv6View::new(packet).map_err(|_| DropReason::Malformed)?;
+        if view.hop_limit() == 0 {
+            return Err(DropReason::Malformed);
+        }
+        let params = self.receiving.sa.params();
+        if (view.source(), view.destination()) != (params.remote, params.local) {
+            return Err(DropReason::Selectors);
+        }
+        let mobility = view.next_header() == NEXT_HEADER_MOBILITY;
+        let before = ecn::of_traffic_class(view.traffic_class());
+        let after = ecn::decapsulated(before, outer_ecn).ok_or(DropReason::Congestion)?;
+        if after != before {
+            ecn::set(packet, after);
+        }
+        Ok(if mobility { Inner::Mobility } else { Inner::Packet })
     }
 }
 
-fn open<'a>(
-    receiving: &Receiving,
-    packet: &[u8],
-    path: UdpPath,
-    ecn: u8,
-    now: Duration,
-    out: &mut PacketBuffer,
-) -> Verdict<'a> {
-    let sa = &receiving.sa;
-    let spi = sa.params().spi;
-    let opened = match sa.open(packet, out.room_mut()) {
-        Ok(opened) => opened,
-        Err(error) => return Verdict::Refused { spi, reason: reason(error) },
+/// The length of an IPv6 packet without the traffic flow confidentiality padding behind it (RFC 4303 §2.7).
+fn without_padding(payload: &[u8]) -> usize {
+    let Some(&[high, low]) = payload.get(4..6).and_then(|field| field.first_chunk()) else {
+        return payload.len();
     };
-    out.set_len(opened.len);
-    // From here on the packet is authentic: what follows may have consequences.
-    let news = News {
-        first: opened.first,
-        new_source: receiving.is_news(path, now),
-        soft_limit: sa.take_soft_limit(),
-    };
-    let inner = match opened.next_header {
-        NEXT_HEADER_IPV6 => check_inner(receiving, ecn, out),
-        NEXT_HEADER_NONE if out.packet().starts_with(&path::MAGIC) => Ok(Inner::Path),
-        NEXT_HEADER_NONE => Err(DropReason::Dummy),
-        _ => Err(DropReason::NextHeader),
-    };
-    Verdict::Authentic { spi, path, inner, news }
-}
-
-/// The inner packet must be whole and within the SA's selectors (RFC 4301 §5.2, step 4); traffic flow
-/// confidentiality padding behind it is cut off (RFC 4303 §2.7).
-fn check_inner(receiving: &Receiving, outer_ecn: u8, out: &mut PacketBuffer) -> Result<Inner, DropReason> {
-    let packet = out.packet();
-    if let Some(&[high, low]) = packet.get(4..6).and_then(|field| field.first_chunk()) {
-        let whole = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
-        out.set_len(whole.min(packet.len()));
-    }
-    let view = Ipv6View::new(out.packet()).map_err(|_| DropReason::Malformed)?;
-    if view.hop_limit() == 0 {
-        return Err(DropReason::Malformed);
-    }
-    let params = receiving.sa.params();
-    if (view.source(), view.destination()) != (params.remote, params.local) {
-        return Err(DropReason::Selectors);
-    }
-    let mobility = view.next_header() == NEXT_HEADER_MOBILITY;
-    let before = ecn::of_traffic_class(view.traffic_class());
-    let after = ecn::decapsulated(before, outer_ecn).ok_or(DropReason::Congestion)?;
-    if after != before {
-        ecn::set(out.packet_mut(), after);
-    }
-    Ok(if mobility { Inner::Mobility } else { Inner::Packet })
+    payload.len().min(HEADER_LEN + usize::from(u16::from_be_bytes([high, low])))
 }
 
 fn reason(error: OpenError) -> DropReason {

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  TUN -> T: outbound::process (tables, seal) -> SendBatch -> UDP 4500
-//!  TUN <- U: inbound::process (classify, tables, open, selectors) <- ReceiveBatch <- UDP 4500
-//!              '-> queue (IKE, acquire, news about SAs) -> control plane
+//!  TUN <- coalesce <- U: inbound (classify, tables, open, selectors) <- ReceiveBatch <- UDP 4500
+//!                          '-> queue (IKE, acquire, news about SAs) -> control plane
 //! ```
 //!
 //! A driver starts them like this, and stops them with [`worker::Workers::stop`] (or by dropping it), which returns

@@ -14,9 +14,10 @@ use super::network::Datagram;
 use crate::dataplane::batch::{PacketBuffer, SendBatch, SendReport, UdpSend};
 use crate::dataplane::counters::RateLimit;
 use crate::dataplane::event::{Control, Event as DataEvent, UdpPath};
+use crate::dataplane::inbound::{self, Content, Inner, Run, Sealed};
 use crate::dataplane::relay::{self, Limits, Relay, Roles};
 use crate::dataplane::tables::{self, Reader};
-use crate::dataplane::{inbound, inject, outbound};
+use crate::dataplane::{inject, outbound};
 use crate::mobility::{Change, Row};
 use crate::node::{Authority, Config, Event, Node};
 
@@ -243,14 +244,10 @@ impl Host {
     pub fn from_network(&mut self, now: Instant, datagram: &Datagram) {
         let path = UdpPath::direct(datagram.destination, datagram.source);
         let since_boot = now.saturating_duration_since(self.booted);
-        let out = &mut self.buffers.packet;
-        let verdict = inbound::process(&self.reader, &datagram.payload, path, 0, since_boot, out);
-        let inbound::Verdict::Relayed(packet) = verdict else { return self.judged(now, verdict) };
+        let content = inbound::classify(&datagram.payload, path, 0);
+        let Content::Relayed(packet) = content else { return self.take(now, content) };
         match self.relay.decide(packet, path.remote, since_boot) {
-            relay::Verdict::Local(relayed) => {
-                let verdict = inbound::relayed(&self.reader, relayed, path, since_boot, out);
-                self.judged(now, verdict);
-            }
+            relay::Verdict::Local(relayed) => self.take(now, inbound::relayed(relayed, path)),
             relay::Verdict::Forward { to, hop_limit } => {
                 let mut payload = packet.to_vec();
                 relay::rewrite(&mut payload, hop_limit);
@@ -268,43 +265,48 @@ impl Host {
     }
 
     /// What the worker does with a datagram for this machine.
-    fn judged(&mut self, now: Instant, verdict: inbound::Verdict<'_>) {
-        match verdict {
-            inbound::Verdict::Authentic { spi, path, inner, news } => {
-                let packet = self.buffers.packet.packet().to_vec();
-                match inner {
-                    Ok(inbound::Inner::Packet) => self.delivered.push(packet),
-                    Ok(inbound::Inner::Mobility) => {
-                        self.tell(now, DataEvent::Control { spi, path, what: Control::Mobility(packet) });
-                    }
-                    Ok(inbound::Inner::Path) => {
-                        self.tell(now, DataEvent::Control { spi, path, what: Control::Path(packet) });
-                    }
-                    Err(_) => {}
-                }
-                if news.first {
-                    self.tell(now, DataEvent::FirstPacket { spi });
-                }
-                if news.new_source {
-                    self.tell(now, DataEvent::NewSource { spi, path });
-                }
-                if news.soft_limit {
-                    self.tell(now, DataEvent::SoftLimit { spi });
-                }
-            }
-            inbound::Verdict::UnknownSpi { spi, path } => {
-                let since_boot = now.saturating_duration_since(self.booted);
-                if self.unknown.allow(since_boot).is_some() {
-                    self.tell(now, DataEvent::UnknownSpi { spi, path });
-                }
-            }
-            inbound::Verdict::Ike { path, message } => {
+    fn take(&mut self, now: Instant, content: Content<'_>) {
+        match content {
+            Content::Esp(sealed) => self.open(now, sealed),
+            Content::Ike { path, message } => {
                 self.tell(now, DataEvent::Ike { path, message: message.to_vec() });
             }
-            inbound::Verdict::Refused { .. } | inbound::Verdict::Relayed(_) | inbound::Verdict::Keepalive => {
-            }
+            Content::Refused(_) | Content::Relayed(_) | Content::Keepalive => {}
         }
         self.drain();
+    }
+
+    fn open(&mut self, now: Instant, sealed: Sealed<'_>) {
+        let Sealed { spi, path, .. } = sealed;
+        let since_boot = now.saturating_duration_since(self.booted);
+        let Some(receiving) = self.reader.inbound(spi) else {
+            if self.unknown.allow(since_boot).is_some() {
+                self.tell(now, DataEvent::UnknownSpi { spi, path });
+            }
+            return;
+        };
+        let room = self.buffers.packet.room_mut();
+        let Ok(opened) = Run::new(&receiving).open(sealed, since_boot, room) else { return };
+        let packet = room.get(..opened.len).unwrap_or_default().to_vec();
+        match opened.inner {
+            Ok(Inner::Packet) => self.delivered.push(packet),
+            Ok(Inner::Mobility) => {
+                self.tell(now, DataEvent::Control { spi, path, what: Control::Mobility(packet) });
+            }
+            Ok(Inner::Path) => {
+                self.tell(now, DataEvent::Control { spi, path, what: Control::Path(packet) });
+            }
+            Err(_) => {}
+        }
+        if opened.news.first {
+            self.tell(now, DataEvent::FirstPacket { spi });
+        }
+        if opened.news.new_source {
+            self.tell(now, DataEvent::NewSource { spi, path });
+        }
+        if opened.news.soft_limit {
+            self.tell(now, DataEvent::SoftLimit { spi });
+        }
     }
 
     /// Time passed.

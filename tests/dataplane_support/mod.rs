@@ -5,10 +5,14 @@
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use domicile::crypto::secret::Secret;
 use domicile::crypto::suite::EspSuite;
+use domicile::dataplane::batch::PacketBuffer;
+use domicile::dataplane::counters::DropReason;
 use domicile::dataplane::event::{self, UdpPath};
+use domicile::dataplane::inbound::{Authentic, Content, Run};
 use domicile::dataplane::relay;
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
@@ -110,4 +114,23 @@ pub fn packet(from: Ipv6Addr, to: Ipv6Addr, payload: usize) -> Vec<u8> {
 pub fn with_ecn(mut packet: Vec<u8>, ecn: u8) -> Vec<u8> {
     domicile::dataplane::ecn::set(&mut packet, ecn);
     packet
+}
+
+/// Opens a datagram's content into `out`, if it is ESP of an SA of ours.
+pub fn open_content(
+    reader: &Reader,
+    content: Content<'_>,
+    now: Duration,
+    out: &mut PacketBuffer,
+) -> Result<Authentic, DropReason> {
+    out.set_len(0);
+    let sealed = match content {
+        Content::Esp(sealed) => sealed,
+        Content::Refused(reason) => return Err(reason),
+        Content::Ike { .. } | Content::Relayed(_) | Content::Keepalive => panic!("not ESP"),
+    };
+    let receiving = reader.inbound(sealed.spi).ok_or(DropReason::UnknownSpi)?;
+    let authentic = Run::new(&receiving).open(sealed, now, out.room_mut())?;
+    out.set_len(authentic.len);
+    Ok(authentic)
 }

@@ -209,8 +209,19 @@ impl Relay {
 
     /// Decides about a datagram that begins with nibble 6 and came from `from`. `now` counts from any moment.
     pub fn decide<'a>(&mut self, datagram: &'a [u8], from: SocketAddrV4, now: Duration) -> Verdict<'a> {
-        let decided = Self::judge(&self.reader, &mut self.buckets, datagram, from, now);
-        match decided {
+        self.decide_in(&mut Run::default(), datagram, from, now)
+    }
+
+    /// The same for one of many datagrams that arrived together: what is found out about one is used for those that
+    /// follow it with the same addresses. Limits and counters take each alone.
+    pub fn decide_in<'a>(
+        &mut self,
+        run: &mut Run,
+        datagram: &'a [u8],
+        from: SocketAddrV4,
+        now: Duration,
+    ) -> Verdict<'a> {
+        match self.judge(run, datagram, from, now) {
             Ok(verdict) => {
                 match verdict {
                     Verdict::Forward { .. } => self.counters.forwarded(datagram.len()),
@@ -228,8 +239,8 @@ impl Relay {
     }
 
     fn judge<'a>(
-        reader: &Reader,
-        buckets: &mut Buckets,
+        &mut self,
+        run: &mut Run,
         datagram: &'a [u8],
         from: SocketAddrV4,
         now: Duration,
@@ -237,33 +248,105 @@ impl Relay {
         let view = Ipv6View::new(datagram).map_err(|_| Refusal::Malformed)?;
         let payload = payload::read(&view)?;
         let (source, destination) = (view.source(), view.destination());
-        let roles = reader.roles();
-        let bindings = &reader.shared.bindings;
-        let sender = authenticate(&roles, bindings, source, destination, from)?;
+        let Route { sender, target } = run.route(&self.reader, source, destination, from)?;
+        let buckets = &mut self.buckets;
         buckets.take(Class::Source, u64::from(u32::from(*from.ip())), datagram.len(), now)?;
         // What somebody may ask of us besides data, per binding at home and per /64 elsewhere.
-        let origin = sender.map_or_else(|| table::subnet(source), |bound| bound.key);
         if !matches!(payload, Payload::Esp { .. }) {
-            buckets.take(Class::Control, origin, 1, now)?;
+            buckets.take(Class::Control, sender.unwrap_or_else(|| table::subnet(source)), 1, now)?;
         }
         if let Some(bound) = sender {
-            buckets.take(Class::Binding, bound.key, datagram.len(), now)?;
+            buckets.take(Class::Binding, bound, datagram.len(), now)?;
         }
-        if roles.local.contains(&destination) {
+        if target == Target::Local {
             return Ok(Verdict::Local(Relayed { source, destination, payload }));
         }
         let hop_limit = view.hop_limit().checked_sub(1).filter(|left| *left != 0).ok_or(Refusal::HopLimit)?;
-        let (to, bound) = match next_hop(&roles, bindings, destination) {
-            Err(Refusal::Unbound) if !matches!(payload, Payload::IcmpError(_)) => {
-                buckets.take(Class::Unreachable, 0, 1, now).map_err(|_| Refusal::Unbound)?;
-                return Ok(Verdict::Unreachable);
+        match target {
+            Target::Next { to, bound } => {
+                if let Some(bound) = bound {
+                    buckets.take(Class::Binding, bound, datagram.len(), now)?;
+                }
+                Ok(Verdict::Forward { to, hop_limit })
             }
-            other => other?,
-        };
-        if let Some(bound) = bound {
-            buckets.take(Class::Binding, bound.key, datagram.len(), now)?;
+            Target::Nowhere(Refusal::Unbound) if !matches!(payload, Payload::IcmpError(_)) => {
+                buckets.take(Class::Unreachable, 0, 1, now).map_err(|_| Refusal::Unbound)?;
+                Ok(Verdict::Unreachable)
+            }
+            Target::Nowhere(refusal) => Err(refusal),
+            // Answered above.
+            Target::Local => Err(Refusal::Transit),
         }
-        Ok(Verdict::Forward { to, hop_limit })
+    }
+}
+
+/// What was found out about the last datagram. Forget it with the batch: the tables change meanwhile.
+#[derive(Default)]
+pub struct Run {
+    last: Option<(Ends, Result<Route, Refusal>)>,
+}
+
+/// What a route depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    from: SocketAddrV4,
+}
+
+/// What is the same for all packets from one place with the same addresses.
+#[derive(Clone, Copy)]
+struct Route {
+    /// The source's binding, where we are its home.
+    sender: Option<u64>,
+    target: Target,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// An entity of this process.
+    Local,
+    /// There, and by way of this binding of ours.
+    Next { to: SocketAddrV4, bound: Option<u64> },
+    /// There is no way.
+    Nowhere(Refusal),
+}
+
+impl Run {
+    fn route(
+        &mut self,
+        reader: &Reader,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        from: SocketAddrV4,
+    ) -> Result<Route, Refusal> {
+        let ends = Ends { source, destination, from };
+        if let Some((known, route)) = self.last
+            && known == ends
+        {
+            return route;
+        }
+        let route = ends.route(reader);
+        self.last = Some((ends, route));
+        route
+    }
+}
+
+impl Ends {
+    fn route(self, reader: &Reader) -> Result<Route, Refusal> {
+        let Self { source, destination, from } = self;
+        let roles = reader.roles();
+        let bindings = &reader.shared.bindings;
+        let sender = authenticate(&roles, bindings, source, destination, from)?.map(|bound| bound.key);
+        let target = if roles.local.contains(&destination) {
+            Target::Local
+        } else {
+            match next_hop(&roles, bindings, destination) {
+                Ok((to, bound)) => Target::Next { to, bound: bound.map(|bound| bound.key) },
+                Err(refusal) => Target::Nowhere(refusal),
+            }
+        };
+        Ok(Route { sender, target })
     }
 }
 

@@ -397,4 +397,35 @@ proptest! {
         let mut out = [0; MAX_ERROR];
         prop_assert!(unreachable(&bytes, &mut out).is_none_or(|len| len <= bytes.len()));
     }
+
+    /// A batch of datagrams fares as each of them would alone: verdicts, limits and counters.
+    #[test]
+    fn a_batch_is_judged_as_its_packets_are(
+        bindings in proptest::collection::vec((address(), outside()), 0..8),
+        local in proptest::collection::vec(address(), 0..2), is_home: bool, per_second in 100..5000u64,
+        packets in proptest::collection::vec(
+            (address(), address(), outside(), 0..4u8, any::<u8>(), 0..200usize, 1..5usize), 1..40),
+    ) {
+        let rate = Rate { per_second, burst: Duration::from_secs(1) };
+        let limits = Limits { source: rate, binding: rate, control: Rate { per_second: 3, ..rate }, unreachable: rate };
+        let (_publisher, Relay { reader, .. }) = relay_of(is_home.then_some(HOME_A), &local, &bindings);
+        let mut together = Relay::new(reader.clone(), limits, [4; 16]);
+        let mut alone = Relay::new(reader, limits, [4; 16]);
+        let mut run = Run::default();
+        for (source, destination, from, kind, hops, len, times) in packets {
+            let datagram = match kind {
+                0 => ike(source, destination),
+                1 => icmp(source, destination, 1),
+                _ => packet(source, destination, 50, hops, &vec![7; len]),
+            };
+            for _ in 0..times {
+                let verdict = together.decide_in(&mut run, &datagram, from, NOW);
+                prop_assert_eq!(verdict, alone.decide(&datagram, from, NOW));
+            }
+        }
+        prop_assert_eq!(together.counters().passed(), alone.counters().passed());
+        for refusal in Refusal::ALL {
+            prop_assert_eq!(together.counters().of(*refusal), alone.counters().of(*refusal));
+        }
+    }
 }
