@@ -2,10 +2,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use domicile::dataplane::batch::{PacketBuffer, SendBatch};
+use domicile::dataplane::batch::{PacketBuffer, ReceiveBatch, SendBatch, UdpReceive, UdpSend};
+use domicile::dataplane::event::UdpPath;
+use domicile::dataplane::offload::Features;
 use domicile::dataplane::{inbound, outbound};
+use domicile::io::{sys::StopEvent, udp::Udp};
 
 mod dataplane_support;
 use dataplane_support::*;
@@ -106,6 +110,36 @@ fn relaying_allocates_nothing() {
     let before = ALLOCATIONS.with(Cell::get);
     for millis in 0..100 {
         assert_eq!(round(Duration::from_millis(millis)), 1);
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+}
+
+#[test]
+fn sending_and_receiving_allocate_nothing() {
+    let [from, to] = [(); 2].map(|()| Udp::bind(Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap());
+    let at = |udp: &Udp| SocketAddrV4::new(Ipv4Addr::LOCALHOST, udp.port());
+    let path = UdpPath::direct(at(&from), at(&to));
+    let (mut out, mut received) = (SendBatch::new(), ReceiveBatch::new());
+    for size in [100; 70].into_iter().chain(200..230) {
+        out.reserve(size).unwrap().commit(path, 0, size);
+    }
+    // Nobody is there: an error allocates nothing, either.
+    out.reserve(9).unwrap().commit(UdpPath { local: "192.0.2.1:1".parse().unwrap(), ..path }, 0, 9);
+    let mut receiver = to.receiver(StopEvent::new().unwrap());
+    let mut round = || {
+        let report = from.send(&out);
+        assert_eq!((report.sent, report.unreachable), (100, 1));
+        let mut count = 0;
+        while count < 100 {
+            receiver.wait().unwrap();
+            receiver.try_receive(&mut received).unwrap();
+            count += received.datagrams().map(|datagram| datagram.payloads().count()).sum::<usize>();
+        }
+    };
+    round();
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..20 {
+        round();
     }
     assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
 }

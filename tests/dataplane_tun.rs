@@ -20,17 +20,6 @@ use domicile::wire::ip::Ipv6View;
 mod dataplane_support;
 use dataplane_support::*;
 
-/// Refuses to touch a namespace in which anything else lives.
-fn only_in_a_namespace_of_its_own() {
-    let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
-    let others = devices.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
-    assert!(!others, "run this in a network namespace of its own");
-}
-
-fn ip(arguments: &str) {
-    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
-}
-
 fn device_with_address(name: &str) -> Tun {
     let tun = Tun::open(name, Features::default()).unwrap();
     // Two steps: in one message the kernel brings the device up first, with a link-local address.

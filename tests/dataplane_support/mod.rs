@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::Ipv6Addr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,4 +134,16 @@ pub fn open_content(
     let authentic = Run::new(&receiving).open(sealed, now, out.room_mut())?;
     out.set_len(authentic.len);
     Ok(authentic)
+}
+
+/// Refuses to touch a namespace in which anything else lives.
+pub fn only_in_a_namespace_of_its_own() {
+    let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
+    let others = devices.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
+    assert!(!others, "run this in a network namespace of its own");
+}
+
+/// Runs ip(8).
+pub fn ip(arguments: &str) {
+    assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
