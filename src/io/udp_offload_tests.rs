@@ -1,7 +1,6 @@
 //! Segmentation and coalescing on loopback change nothing that anybody can see: random batches against the naive way,
 //! which sends and receives datagram by datagram.
 #![expect(clippy::disallowed_methods, reason = "tests read the clock")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests are no tests by clippy's measure")]
 
 use std::time::Instant;
 
