@@ -7,7 +7,10 @@ import json
 import os
 import re
 import shutil
+import socket
+import struct
 import subprocess
+import time
 from pathlib import Path
 
 from machine import SIDES, Failed, Pair, other, run
@@ -50,6 +53,9 @@ class Product:
     def start(self, pair):
         for side in SIDES:
             run(["ip", "-n", pair.netns(side), "addr", "add", f"{self.inside[side]}/64", "dev", "wire", "nodad"])
+
+    # `handshakes(pair, number)`, of those with which it can be measured: how many seconds so many take.
+    handshakes = None
 
     def connect(self, pair):
         """Called after the first packets were sent; returns whether it did anything."""
@@ -136,8 +142,9 @@ class Domicile(Product):
             self.configure(pair, side, [(side, self.inside[side])], [(other(side), self.inside[other(side)])], esp)
             self.up(pair, side)
 
-    def crowd(self, pair, number):
-        """One caller on the left; `number` entities on the right, each with a key of its own. Their addresses."""
+    def handshakes(self, pair, number):
+        """One caller; as many entities at the other end, each with a key of its own; seconds from the first echo to each of them, all
+        at once, until every one has answered through its own SA."""
         places = [(f"e{n:05}", f"{HOMES['right']}::{n:x}") for n in range(16, 16 + number)]
         for name, _ in [("left", ""), *places]:
             self.key(pair, name)
@@ -145,7 +152,11 @@ class Domicile(Product):
         self.configure(pair, "left", [("left", self.inside["left"])], places)
         for side in ("right", "left"):
             self.up(pair, side)
-        return [address for _, address in places]
+        (pair.dir / "addresses").write_text("\n".join(address for _, address in places))
+        said = pair.finish(pair.probe("left", "echo-all", pair.dir / "addresses", 30), 40)
+        if said["answered"] != number:
+            raise Failed(f"only {said['answered']} of {number} ends answered within 30 s")
+        return said["seconds"]
 
 
 class WireGuard(Product):
@@ -222,7 +233,31 @@ class StrongSwan(Product):
         uri = f"unix://{pair.dir}/{side}.vici"
         return run(["env", f"SWANCTL_DIR={pair.dir}/{side}", "swanctl", *words, "--uri", uri], timeout=15)
 
-    def start(self, pair):
+    def connection(self, side, name, inside):
+        """One connection with one child, both of that name, between these two inner addresses."""
+        far = other(side)
+        return f"""{name} {{
+  version = 2
+  local_addrs = {Pair.ADDRESSES[side]}
+  remote_addrs = {Pair.ADDRESSES[far]}
+  encap = yes
+  proposals = aes256gcm16-prfsha256-curve25519
+  local {{ auth = pubkey
+          id = {inside[side]}
+          pubkeys = me.pem }}
+  remote {{ auth = pubkey
+           id = {inside[far]}
+           pubkeys = peer.pem }}
+  children {{ {name} {{ local_ts = {inside[side]}/128
+                     remote_ts = {inside[far]}/128
+                     mode = tunnel
+                     esp_proposals = aes256gcm16
+                     start_action = none }} }}
+}}
+"""
+
+    def run_charons(self, pair, insides):
+        """Both, with a connection for each of these pairs of inner addresses."""
         for side in SIDES:
             home = pair.dir / side
             for name in ("private", "pubkey"):
@@ -230,30 +265,15 @@ class StrongSwan(Product):
             run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", home / "private/me.pem"])
             run(["openssl", "pkey", "-in", home / "private/me.pem", "-pubout", "-out", home / "pubkey/me.pem"])
         for side in SIDES:
-            far, home = other(side), pair.dir / side
-            shutil.copy(pair.dir / far / "pubkey/me.pem", home / "pubkey/peer.pem")
-            (home / "swanctl.conf").write_text(f"""connections {{ peer {{
-  version = 2
-  local_addrs = {Pair.ADDRESSES[side]}
-  remote_addrs = {Pair.ADDRESSES[far]}
-  encap = yes
-  proposals = aes256gcm16-prfsha256-curve25519
-  local {{ auth = pubkey
-          id = {self.inside[side]}
-          pubkeys = me.pem }}
-  remote {{ auth = pubkey
-           id = {self.inside[far]}
-           pubkeys = peer.pem }}
-  children {{ child {{ local_ts = {self.inside[side]}/128
-                     remote_ts = {self.inside[far]}/128
-                     mode = tunnel
-                     esp_proposals = aes256gcm16
-                     start_action = none }} }}
-}} }}
-""")
+            home = pair.dir / side
+            shutil.copy(pair.dir / other(side) / "pubkey/me.pem", home / "pubkey/peer.pem")
+            connections = "".join(self.connection(side, f"c{number}", inside) for number, inside in enumerate(insides))
+            (home / "swanctl.conf").write_text(f"connections {{\n{connections}}}\n")
             (home / "strongswan.conf").write_text(f"""charon {{
   load = {self.PLUGINS}
   install_routes = yes
+  cookie_threshold = 100000
+  block_threshold = 100000
   plugins {{
     kernel-libipsec {{ load = yes
       allow_peer_ts = yes }}
@@ -263,16 +283,42 @@ class StrongSwan(Product):
     default = 0 }} }}
 }}
 """)
-            run(["ip", "-n", pair.netns(side), "addr", "add", f"{self.inside[side]}/128", "dev", "lo", "nodad"])
+            for address in sorted({inside[side] for inside in insides}):
+                run(["ip", "-n", pair.netns(side), "addr", "add", f"{address}/128", "dev", "lo", "nodad"])
             script = 'mount -t tmpfs none /run && exec "$0"'
             pair.spawn(side, ["sh", "-c", script, self.CHARON], log=f"{side}.out",
                        env={**os.environ, "STRONGSWAN_CONF": str(home / "strongswan.conf")})
             pair.until(f"charon is up on the {side}", (pair.dir / f"{side}.vici").exists)
             self.swan(pair, side, "--load-all")
 
+    def start(self, pair):
+        self.run_charons(pair, [self.inside])
+
     def connect(self, pair):
-        self.swan(pair, "left", "--initiate", "--child", "child")
+        self.swan(pair, "left", "--initiate", "--child", "c0")
         return True
+
+    def handshakes(self, pair, number):
+        """As many connections at once, with identities of their own (charon has one key); seconds until all are established."""
+        self.run_charons(pair, [{"left": self.inside["left"], "right": f"{HOMES['right']}::{16 + n:x}"} for n in range(number)])
+        with socket.socket(socket.AF_UNIX) as vici:
+            vici.settimeout(10)
+            vici.connect(f"{pair.dir}/left.vici")
+            began = time.monotonic()
+            for name in (f"c{n}" for n in range(number)):
+                self.ask(vici, "initiate", {"ike": name, "child": name, "timeout": "-1"})
+            pair.until(f"{number} connections are up", lambda: f"IKE_SAs: {number} total, 0 half-open" in self.swan(pair, "left", "--stats"), 30)
+            return time.monotonic() - began
+
+    @staticmethod
+    def ask(vici, command, values):
+        """One request of strongSwan's control protocol, and its answer."""
+        message = bytes([0, len(command)]) + command.encode()
+        for key, value in values.items():
+            message += bytes([3, len(key)]) + key.encode() + struct.pack("!H", len(value)) + value.encode()
+        vici.sendall(struct.pack("!I", len(message)) + message)
+        length, = struct.unpack("!I", vici.recv(4, socket.MSG_WAITALL))
+        return vici.recv(length, socket.MSG_WAITALL)
 
 
 class OpenVpn(Product):
