@@ -14,8 +14,7 @@ use domicile::sim::homes::world::{Report, World};
 
 /// Unless told how many.
 const SEEDS: u64 = 2_000;
-/// Seeds 14493 and 17109 show what is not mended yet: a member that its own home agent called on the relayed path, and that
-/// moves then, does not reach the home agent's own address until that SA ends.
+/// More of them are for whoever looks for something.
 const MOST_SEEDS: u64 = 12_000;
 const BUDGET: Duration = Duration::from_secs(240);
 /// After so many violations there is enough to look at.

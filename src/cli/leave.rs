@@ -15,7 +15,7 @@ use crate::addr::plan::agent_of;
 use crate::api::{Done, ErrandRequest};
 use crate::daemon::config::{self, Config, edit};
 use crate::daemon::errands::who;
-use crate::daemon::home::HomeDesk;
+use crate::daemon::home::root_of;
 use crate::daemon::join::{Asker, leave};
 use crate::home::talk::About;
 
@@ -44,20 +44,19 @@ pub(super) fn run(cli: &Cli, args: &LeaveArgs) -> Result<(), Failed> {
         })?;
         say(said)?;
     }
-    for (from, to) in forget(cli, &config, &name)? {
-        say(format_args!("{} is {} now.", from.display(), to.display()))?;
+    for moved in forget(cli, &config, &name)? {
+        say(moved)?;
     }
     if args.offline {
         say(format_args!(
-            "The home {home} still knows {address}: 'domicile home remove' there, or its key goes on being good until its certificate ends."
+            "The home {home} still knows {address}: until somebody there gives 'domicile home device revoke' (or 'home node remove'), its key stays good."
         ))?;
     }
     Ok(())
 }
 
 fn chosen(config: &Config, args: &LeaveArgs) -> Result<(Ipv6Addr, Ipv6Net), Failed> {
-    let own = config.home_directory.as_deref().and_then(|directory| HomeDesk::open(directory).ok());
-    let own = own.map(|desk| desk.authority().root().prefix());
+    let own = config.home_directory.as_deref().map(root_of).transpose()?.map(|root| root.prefix());
     let entities: Vec<_> =
         config.entities.iter().map(|entity| (entity.name.as_str(), entity.address)).collect();
     let roots = config.roots.iter().map(|root| root.prefix());
@@ -92,7 +91,8 @@ fn tell_home(
 }
 
 /// Nothing that a person entered is lost: files are moved aside. A daemon that has nothing left to do ends.
-fn forget(cli: &Cli, config: &Config, name: &str) -> Result<Vec<(PathBuf, PathBuf)>, Failed> {
+/// Gives what is where now, in words.
+fn forget(cli: &Cli, config: &Config, name: &str) -> Result<Vec<String>, Failed> {
     let files = edit::entity_files(&cli.config, name)?;
     let mut moved = Vec::new();
     let running = |result: Result<Done, Failed>| match result {
@@ -111,7 +111,7 @@ fn forget(cli: &Cli, config: &Config, name: &str) -> Result<Vec<(PathBuf, PathBu
         let text = std::fs::read(&cli.config).map_err(|error| unmoved(&cli.config, &error))?;
         edit::write_private(&copy, &text, false).map_err(|error| unmoved(&cli.config, &error))?;
         edit::remove_entity(&cli.config, name)?;
-        moved.push((PathBuf::from(format!("What {} was", cli.config.display())), copy));
+        moved.push(format!("What {} was is {} now.", cli.config.display(), copy.display()));
         running(ask(cli, Method::POST, "/v1/reload", NO_BODY, SHORT))?;
     }
     for file in files.iter().filter(|file| file.exists()) {
@@ -138,10 +138,10 @@ fn free(file: &Path) -> PathBuf {
     beside(number)
 }
 
-fn archive(file: &Path) -> Result<(PathBuf, PathBuf), Failed> {
+fn archive(file: &Path) -> Result<String, Failed> {
     let to = free(file);
     std::fs::rename(file, &to).map_err(|error| unmoved(file, &error))?;
-    Ok((file.to_owned(), to))
+    Ok(format!("{} is {} now.", file.display(), to.display()))
 }
 
 #[cfg(test)]
@@ -155,8 +155,8 @@ mod tests {
         for (number, name) in ["laptop.key.left", "laptop.key.left.2", "laptop.key.left.3"].iter().enumerate()
         {
             std::fs::write(&file, number.to_string()).unwrap();
-            let (from, to) = archive(&file).unwrap();
-            assert_eq!((from, &to), (file.clone(), &dir.path().join(name)));
+            let to = dir.path().join(name);
+            assert_eq!(archive(&file).unwrap(), format!("{} is {} now.", file.display(), to.display()));
             assert_eq!(std::fs::read_to_string(to).unwrap(), number.to_string());
         }
         assert!(archive(&file).is_err());

@@ -100,9 +100,9 @@ fn keep(pin: &Path, root: &Root) -> Result<(), Failed> {
 }
 
 /// As we write it: people leave dashes out, or write capitals.
-fn fingerprint(text: &str) -> Result<String, Failed> {
+pub(super) fn fingerprint(text: &str) -> Result<String, Failed> {
     let digits: Vec<char> =
-        text.chars().filter(|c| !matches!(c, '-' | ':' | ' ')).map(|c| c.to_ascii_lowercase()).collect();
+        text.chars().filter(|c| !" -:.".contains(*c)).map(|c| c.to_ascii_lowercase()).collect();
     if digits.len() != DIGITS || digits.iter().any(|c| !c.is_ascii_hexdigit()) {
         return Err(Failed::new(
             USAGE,
@@ -125,6 +125,7 @@ mod tests {
             &ours.to_uppercase(),
             &ours.replace('-', ":"),
             &ours.replace('-', " "),
+            &ours.replace('-', "."),
         ] {
             assert_eq!(fingerprint(text).unwrap(), ours);
         }

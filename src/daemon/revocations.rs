@@ -88,10 +88,39 @@ impl Revocations {
 }
 
 fn send(now: Instant, node: &mut Node, ike: IkeId, list: &[Revocation]) {
-    for part in list.chunks(IN_ONE_DOCUMENT) {
-        if !node.tell(now, ike, Tell::Revoked { list: part.to_vec() }.to_bytes()) {
-            tracing::debug!("a revocation could not be told now: the next SA hears of it");
+    for document in documents(list) {
+        if !node.tell(now, ike, document) {
+            tracing::debug!("there is more that was revoked than this SA takes now");
             return;
         }
+    }
+}
+
+/// The newest first: an SA takes a few documents at a time, and what was revoked last is believed longest.
+fn documents(list: &[Revocation]) -> impl Iterator<Item = Vec<u8>> {
+    list.rchunks(IN_ONE_DOCUMENT).map(|part| Tell::Revoked { list: part.to_vec() }.to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_revoked_last_is_told_first_and_nothing_is_left_out() {
+        let one = |number: u16| Revocation {
+            address: Ipv6Addr::from([0x2002, 0xc633, 0x6401, 0xffff, 0xffff, 0xffff, 0xffff, number]),
+            serial: "ff".repeat(20),
+            not_after: u64::from(u32::MAX),
+        };
+        let list: Vec<Revocation> = (0..100).map(one).collect();
+        let told: Vec<Vec<Revocation>> = documents(&list)
+            .map(|document| {
+                assert!(document.len() <= crate::ike::MAX_DOCUMENT);
+                let Ok(Tell::Revoked { list }) = Tell::parse(&document) else { panic!("another document") };
+                list
+            })
+            .collect();
+        assert!(told[0].contains(&list[99]) && told[0].len() == IN_ONE_DOCUMENT);
+        assert_eq!(told.into_iter().rev().flatten().collect::<Vec<_>>(), list);
     }
 }

@@ -300,7 +300,7 @@ pub(in crate::cli) enum DeviceVerb {
     Rename(RenameArgs),
     /// Remove a lost or stolen device: its key is never trusted again
     #[command(
-        after_help = "Example: domicile home device revoke laptop.alice\n\nIts security associations with the home end at once; others believe its certificate until that ends, which takes a day at most."
+        after_help = "Example: domicile home device revoke laptop.alice\n\nIts security associations with the home end at once, and whoever else speaks with the home is told at once; anybody else believes its certificate until that ends, which takes a day at most."
     )]
     Revoke {
         /// Name or permanent address

@@ -19,7 +19,8 @@ use super::exit::{FAILURE, Failed, NOT_RUNNING, USAGE};
 use super::home::render::time;
 use super::output::{say, write};
 use super::render::table;
-use crate::addr::plan::in_prefix;
+use super::request::fingerprint;
+use crate::addr::plan::agent_of;
 use crate::api::Done;
 use crate::api::trust::{ForgetRequest, RememberedKey, TrustedHome};
 use crate::daemon::config::{self, Config, TrustEntry, beside, edit, same_fingerprint};
@@ -28,8 +29,6 @@ use crate::pki::{Root, pem};
 
 /// Octets of a file with certificates.
 const MAX_FILE: u64 = 64 * 1024;
-/// Hexadecimal digits of a fingerprint.
-const FINGERPRINT_DIGITS: usize = 32;
 /// Roots of one prefix that may lie beside each other.
 const MAX_NAMES: u32 = 100;
 const WAIT: Duration = Duration::from_secs(5);
@@ -68,12 +67,7 @@ fn state_problem(cli: &Cli, error: &std::io::Error) -> Failed {
 fn add(cli: &Cli, args: &TrustAddArgs) -> Result<(), Failed> {
     let path = &cli.config;
     if let Some(said) = &args.fingerprint {
-        let digits = said.chars().filter(char::is_ascii_hexdigit).count();
-        let strange = said.chars().any(|c| !c.is_ascii_hexdigit() && !" -:.".contains(c));
-        if digits != FINGERPRINT_DIGITS || strange {
-            let why = "--fingerprint: a fingerprint has eight groups of four hexadecimal digits, as 'domicile home init' printed it";
-            return Err(Failed::new(USAGE, why));
-        }
+        fingerprint(said)?;
     }
     let config = config::load(path)?;
     let root = read_root(&args.file)?;
@@ -147,7 +141,7 @@ fn check(path: &Path, config: &Config, root: &Root, args: &TrustAddArgs) -> Resu
             time(now)
         ));
     }
-    if let Err(error) = config.homes.endpoint(in_prefix(prefix, 0, 1)) {
+    if let Err(error) = config.homes.endpoint(agent_of(prefix)) {
         return refuse(error.to_string());
     }
     if let Some(own) = own_root(config)?.filter(|own| own.prefix() == prefix) {
@@ -179,7 +173,7 @@ fn own_root(config: &Config) -> Result<Option<Root>, Failed> {
 }
 
 fn describe(config: &Config, root: &Root) -> String {
-    let agent = in_prefix(root.prefix(), 0, 1);
+    let agent = agent_of(root.prefix());
     let at = config.homes.endpoint(agent).map_or_else(|_| String::new(), |at| format!(", at {at}"));
     let (from, until) = root.validity();
     format!(

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::LinkFlags;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteNextHop};
 
 use super::{Machine, NetlinkError, told};
 
@@ -21,6 +21,39 @@ struct Way {
     gateway: Option<Ipv4Addr>,
     interface: u32,
     source: Option<Ipv4Addr>,
+    /// Where a route with several next hops goes: gateway and interface of each.
+    hops: Vec<(Option<Ipv4Addr>, u32)>,
+}
+
+impl Way {
+    fn read(route: &RouteMessage) -> Self {
+        let mut way = Self {
+            length: route.header.destination_prefix_length,
+            table: route.header.table.into(),
+            ..Self::default()
+        };
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => way.destination = v4(address),
+                RouteAttribute::Gateway(address) => way.gateway = v4(address),
+                RouteAttribute::PrefSource(address) => way.source = v4(address),
+                RouteAttribute::Oif(index) => way.interface = *index,
+                RouteAttribute::Priority(metric) => way.metric = *metric,
+                RouteAttribute::Table(table) => way.table = *table,
+                RouteAttribute::MultiPath(hops) => way.hops = hops.iter().map(hop).collect(),
+                _ => {}
+            }
+        }
+        way
+    }
+}
+
+fn hop(hop: &RouteNextHop) -> (Option<Ipv4Addr>, u32) {
+    let gateway = hop.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => v4(address),
+        _ => None,
+    });
+    (gateway, hop.interface_index)
 }
 
 /// Addresses, the interfaces that have them, and routes. Equal views: nothing happened.
@@ -79,22 +112,7 @@ impl Machine {
         let routes: Result<Vec<_>, _> = self.handle.route().get(every).execute().try_collect().await;
         let mut ways = Vec::new();
         for route in told(|| "listing IPv4 routes".to_owned(), routes)? {
-            let mut way = Way {
-                length: route.header.destination_prefix_length,
-                table: route.header.table.into(),
-                ..Way::default()
-            };
-            for attribute in &route.attributes {
-                match attribute {
-                    RouteAttribute::Destination(address) => way.destination = v4(address),
-                    RouteAttribute::Gateway(address) => way.gateway = v4(address),
-                    RouteAttribute::PrefSource(address) => way.source = v4(address),
-                    RouteAttribute::Oif(index) => way.interface = *index,
-                    RouteAttribute::Priority(metric) => way.metric = *metric,
-                    RouteAttribute::Table(table) => way.table = *table,
-                    _ => {}
-                }
-            }
+            let way = Way::read(&route);
             // The kernel makes those of the local table from the addresses.
             if way.table != super::LOCAL {
                 ways.push(way);
@@ -102,5 +120,38 @@ impl Machine {
         }
         ways.sort_unstable();
         Ok(ways)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_gateway_or_interface_is_another_way_also_among_several() {
+        let message = |attribute: RouteAttribute| {
+            let mut message = RouteMessage::default();
+            message.attributes = vec![RouteAttribute::Table(254), attribute];
+            Way::read(&message)
+        };
+        let gateway = |last: u8| RouteAttribute::Gateway(RouteAddress::Inet(Ipv4Addr::new(192, 0, 2, last)));
+        let hops = |last: u8, interface: u32| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = interface;
+            hop.attributes = vec![gateway(last)];
+            message(RouteAttribute::MultiPath(vec![RouteNextHop::default(), hop]))
+        };
+        let ways = [
+            message(gateway(1)),
+            message(gateway(2)),
+            message(RouteAttribute::Oif(3)),
+            hops(1, 4),
+            hops(2, 4),
+            hops(1, 5),
+        ];
+        for (at, way) in ways.iter().enumerate() {
+            assert!(way.table == 254 && !ways[..at].contains(way), "{way:?}");
+        }
+        assert_eq!(hops(1, 4), hops(1, 4));
     }
 }
