@@ -53,5 +53,6 @@ pub mod offload;
 pub mod outbound;
 pub mod queue;
 pub mod relay;
+pub mod split;
 pub mod tables;
 pub mod worker;
