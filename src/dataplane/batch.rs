@@ -70,6 +70,12 @@ impl PacketBuffer {
         self.bytes.get_mut(HEADROOM..).unwrap_or_default()
     }
 
+    /// The last `front` octets of the headroom (at most [`HEADROOM`]) and all the room behind them, in one piece: for a
+    /// header that a device has in front of its packets.
+    pub fn room_behind_mut(&mut self, front: usize) -> &mut [u8] {
+        self.bytes.get_mut(HEADROOM.saturating_sub(front)..).unwrap_or_default()
+    }
+
     /// The packet is the first `len` octets of the room (at most all of it), whole and with a whole checksum.
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(MAX_PACKET);

@@ -12,3 +12,4 @@ pub mod udp;
 
 mod bpf;
 mod mmsg;
+mod vnet;

@@ -54,6 +54,9 @@ const TUNNEL_PRIORITY: u32 = 4500;
 const TUNNEL_METRIC: u32 = 1024;
 const CLOSED_METRIC: u32 = u32::MAX - 1;
 const LOCAL: u32 = 255;
+/// Largest super-packet that the kernel hands over: cut, sealed and with all headers it still fits one UDP message with
+/// UDP_SEGMENT, down to the smallest MTU (48 packets of 1,280 octets are 65,000 then).
+const GSO_MAX_SIZE: u32 = 59_000;
 
 /// What the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -266,6 +269,11 @@ impl Machine {
             || format!("bringing {name} up with MTU {}", plan.mtu),
             self.handle.link().set(up).execute().await,
         )?;
+        // A kernel that refuses hands over larger super-packets, each of which becomes two messages.
+        let gso = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::GsoMaxSize(GSO_MAX_SIZE))
+            .build();
+        let _ = self.handle.link().set(gso).execute().await;
         Ok(index)
     }
 

@@ -97,9 +97,10 @@ pub(super) fn wait_readable(fd: BorrowedFd<'_>, stop: &StopEvent) -> io::Result<
     })
 }
 
-/// Makes an open `/dev/net/tun` the device `name`, without packet information in front of packets. The device
-/// must not exist yet and goes when the descriptor is closed.
-pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+/// Makes an open `/dev/net/tun` the device `name`, without packet information in front of packets and, where
+/// `vnet_header` says so, with a `virtio_net_hdr` of 10 octets, little-endian on every machine. The device must not exist
+/// yet and goes when the descriptor is closed.
+pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str, vnet_header: bool) -> io::Result<()> {
     // SAFETY: `ifreq` is plain old data, for which all zeroes is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {
@@ -108,11 +109,27 @@ pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte.cast_signed() as libc::c_char;
     }
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+    let vnet = if vnet_header { libc::IFF_VNET_HDR } else { 0 };
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | vnet;
     request.ifr_ifru.ifru_flags = (flags & 0xffff) as u16 as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives on this stack frame and whose name is
     // terminated, being shorter than its field.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    if vnet_header {
+        let (len, yes): (libc::c_int, libc::c_int) = (10, 1);
+        // SAFETY: each of them reads one `c_int`, which lives on this stack frame.
+        unsafe {
+            check(libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len))?;
+            check(libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETLE, &raw const yes))?;
+        }
+    }
+    Ok(())
+}
+
+/// Which packets the kernel may leave unfinished for the reader of a TUN with a `virtio_net_hdr`: bits of TUN_F_….
+pub(super) fn tun_set_offload(fd: BorrowedFd<'_>, offloads: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })?;
     Ok(())
 }
 

@@ -1,14 +1,18 @@
-//! The TUN device: layer 3, packet by packet, gone with the process that opened it.
+//! The TUN device: layer 3, gone with the process that opened it.
+//!
+//! Where the kernel can, a packet is a super-packet with a `virtio_net_hdr` in front, both ways: one system call for up to
+//! 64 KiB. Each step that a kernel refuses is left out: UDP, TCP, the header.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use super::sys::{self, Readiness, StopEvent};
+use super::vnet::{self, UnknownKind};
 use crate::dataplane::batch::{PacketBuffer, TunRead, TunWrite};
-use crate::dataplane::offload::Features;
+use crate::dataplane::offload::{Accepts, Features, Offload};
 
 const DEVICE: &str = "/dev/net/tun";
 
@@ -50,7 +54,19 @@ pub enum OpenError {
 pub struct Tun {
     file: Arc<File>,
     name: String,
+    /// Each packet has a `virtio_net_hdr` in front.
+    header: bool,
+    accepts: Accepts,
 }
+
+/// What the kernel may leave unfinished in what we read, the best first. ECN says that TCP super-packets with CWR may
+/// come, too. Linux wants USO for both versions of IP or for none (6.2), although nothing of IPv4 comes this way.
+const OFFLOADS: [(libc::c_uint, Accepts); 3] = [
+    (TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6, Accepts { tcp: true, udp: true }),
+    (TCP, Accepts { tcp: true, udp: false }),
+    (libc::TUN_F_CSUM, Accepts { tcp: false, udp: false }),
+];
+const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 
 impl Tun {
     /// Creates the device, with the offloads that `features` allow and the kernel has. It has no address and is down; it
@@ -58,30 +74,23 @@ impl Tun {
     ///
     /// # Errors
     /// [`OpenError`], in words for a person.
-    pub fn open(name: &str, _features: Features) -> Result<Self, OpenError> {
+    pub fn open(name: &str, features: Features) -> Result<Self, OpenError> {
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(named) || [".", ".."].contains(&name)
         {
             return Err(OpenError::Name(name.to_owned()));
         }
-        let other = |source| OpenError::Other { name: name.to_owned(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(DEVICE)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => OpenError::Missing,
-                Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
-                _ => other(error),
-            })?;
-        sys::tun_set_iff(file.as_fd(), name).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
-            // EINVAL: a device of that name exists and is no TUN; EBUSY: it is one.
-            Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => OpenError::InUse(name.to_owned()),
-            _ => other(error),
-        })?;
-        Ok(Self { file: Arc::new(file), name: name.to_owned() })
+        let (file, header) = match attach(name, features.tun_offload) {
+            // Whatever a kernel has against the header: without it every one of them works.
+            Err(OpenError::Other { .. }) if features.tun_offload => (attach(name, false)?, false),
+            result => (result?, features.tun_offload),
+        };
+        let offloads = OFFLOADS.iter().filter(|_| header);
+        let accepts = offloads
+            .filter_map(|(bits, accepts)| sys::tun_set_offload(file.as_fd(), *bits).ok().map(|()| *accepts))
+            .next();
+        let accepts = accepts.unwrap_or_default();
+        Ok(Self { file: Arc::new(file), name: name.to_owned(), header, accepts })
     }
 
     /// Its name.
@@ -91,35 +100,66 @@ impl Tun {
 
     /// Packets from the applications. The wait ends when `stop` is set.
     pub fn reader(&self, stop: StopEvent) -> TunReader {
-        TunReader { file: Arc::clone(&self.file), stop }
+        TunReader { file: Arc::clone(&self.file), header: self.header, stop }
     }
 
     /// Packets to the applications.
     pub fn writer(&self) -> TunWriter {
-        TunWriter { file: Arc::clone(&self.file) }
+        TunWriter { file: Arc::clone(&self.file), header: self.header, accepts: self.accepts }
     }
+}
+
+fn attach(name: &str, header: bool) -> Result<File, OpenError> {
+    let other = |source| OpenError::Other { name: name.to_owned(), source };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(DEVICE)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => OpenError::Missing,
+            Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
+            _ => other(error),
+        })?;
+    sys::tun_set_iff(file.as_fd(), name, header).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
+        // EINVAL: a device of that name exists and is no TUN; EBUSY: it is one.
+        Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => OpenError::InUse(name.to_owned()),
+        _ => other(error),
+    })?;
+    Ok(file)
 }
 
 /// The reading side.
 pub struct TunReader {
     file: Arc<File>,
+    header: bool,
     stop: StopEvent,
 }
 
 impl TunRead for TunReader {
     fn try_read(&mut self, buffer: &mut PacketBuffer) -> io::Result<bool> {
+        let front = if self.header { vnet::HEADER_LEN } else { 0 };
         buffer.set_len(0);
-        loop {
-            match (&*self.file).read(buffer.room_mut()) {
-                Ok(len) => {
-                    buffer.set_len(len);
-                    return Ok(true);
-                }
+        let len = loop {
+            match (&*self.file).read(buffer.room_behind_mut(front)) {
+                Ok(len) => break len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
+        };
+        let mut offload = Ok(Offload::default());
+        if self.header {
+            let header = buffer.room_behind_mut(front).first_chunk().filter(|_| len >= front);
+            offload = header.copied().map_or(Err(UnknownKind(0)), vnet::decode);
         }
+        // A kind that nobody asked for leaves the buffer empty, which is no packet and counted as such.
+        if let Ok(offload) = offload {
+            buffer.set_len(len.saturating_sub(front));
+            buffer.set_offload(offload);
+        }
+        Ok(true)
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -134,6 +174,8 @@ impl TunRead for TunReader {
 #[derive(Clone)]
 pub struct TunWriter {
     file: Arc<File>,
+    header: bool,
+    accepts: Accepts,
 }
 
 impl TunWriter {
@@ -142,15 +184,33 @@ impl TunWriter {
     /// # Errors
     /// The device is down or gone, or its queue is full.
     pub fn write_packet(&self, packet: &[u8]) -> io::Result<()> {
-        let written = (&*self.file).write(packet)?;
-        if written == packet.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        let front = if self.header { &[0; vnet::HEADER_LEN][..] } else { &[] };
+        let written = (&*self.file).write_vectored(&[IoSlice::new(front), IoSlice::new(packet)])?;
+        whole(written, front.len() + packet.len())
     }
 }
 
 impl TunWrite for TunWriter {
     fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
-        self.write_packet(buffer.packet())
+        if !self.header {
+            return whole((&*self.file).write(buffer.packet())?, buffer.packet().len());
+        }
+        let (header, len) =
+            (vnet::encode(buffer.offload(), buffer.packet()), vnet::HEADER_LEN + buffer.packet().len());
+        let framed = buffer.room_behind_mut(vnet::HEADER_LEN).get_mut(..len).unwrap_or_default();
+        if let Some(front) = framed.first_chunk_mut() {
+            *front = header;
+        }
+        whole((&*self.file).write(framed)?, len)
     }
+
+    fn accepts(&self) -> Accepts {
+        self.accepts
+    }
+}
+
+fn whole(written: usize, len: usize) -> io::Result<()> {
+    if written == len { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 #[cfg(test)]
