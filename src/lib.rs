@@ -18,9 +18,9 @@
 //! | [`node`] | the only composition of the cores; still sans-IO | everything above |
 //! | [`home`] | a home: registry in SQLite, invitations, names; no network | `addr`, `wire`, `crypto`, `pki`, `api` |
 //! | [`names`] | DNS: what a home answers, the machine's forwarder, systemd-resolved | `addr`, `home` |
-//! | [`io`] | TUN, UDP, netlink, nftables, BPF: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event` |
+//! | [`io`] | TUN, UDP, netlink, nftables, BPF: the only `unsafe` | `wire::ip`, `dataplane::batch`, `dataplane::event`, `dataplane::offload` |
 //! | [`daemon`] | configuration, event loop, control socket | everything above |
-//! | [`cli`] | one file per verb | `api`, `addr`, `crypto::identity`, `pki`, `policy::pad`, `home`, `daemon` |
+//! | [`cli`] | one file per verb | `api`, `addr`, `crypto::identity`, `pki`, `policy::pad`, `dataplane::offload`, `home`, `daemon` |
 //! | [`sim`] | a simulated hostile network on virtual time | `node`, `home::talk` and everything above it |
 
 pub mod addr;

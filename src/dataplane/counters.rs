@@ -38,6 +38,8 @@ drops! {
     Malformed => "malformed",
     /// Out: not IPv6.
     NotIpv6 => "not_ipv6",
+    /// Out: what the kernel says about a super-packet or a checksum to complete does not fit the packet.
+    BadOffload => "bad_offload",
     /// Out: the source is not one of our permanent addresses.
     ForeignSource => "foreign_source",
     /// Out: the destination is multicast, unspecified, loopback or link-local.
@@ -163,9 +165,9 @@ impl Counters {
         }
     }
 
-    /// Counts a sealed packet.
-    pub fn sent(&self, inner: usize) {
-        self.sent.add(1, inner as u64);
+    /// Counts sealed packets and their inner octets.
+    pub fn sent(&self, packets: u64, octets: u64) {
+        self.sent.add(packets, octets);
     }
 
     /// Counts delivered packets and their inner octets.

@@ -1,11 +1,13 @@
-//! One packet outbound: from the TUN into a send batch, as a function of the packet and the published tables
+//! Packets outbound: from the TUN into a send batch, as a function of the packets and the published tables
 //! (RFC 4301 §5.1).
 
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
-use super::batch::SendBatch;
+use super::batch::{Reserved, SendBatch};
 use super::counters::DropReason;
 use super::ecn;
+use super::split::Split;
 use super::tables::{Outbound, Reader};
 use crate::esp::SealError;
 use crate::policy::spd::Action;
@@ -42,15 +44,28 @@ pub enum Verdict {
 
 /// Decides about `packet` and, where an SA protects it, seals it into `batch`.
 pub fn process(reader: &Reader, packet: &[u8], batch: &mut SendBatch) -> Verdict {
+    match look_up(reader, packet) {
+        Ok(protected) => protected.seal(packet, batch),
+        Err(verdict) => verdict,
+    }
+}
+
+/// What seals packets between the two addresses of `packet`: one look for all that a super-packet stands for.
+///
+/// # Errors
+/// The verdict about every one of them.
+pub fn look_up(reader: &Reader, packet: &[u8]) -> Result<Protected, Verdict> {
     let view = match Ipv6View::new(packet) {
         Ok(view) if view.hop_limit() != 0 => view,
-        Err(Ipv6Error::Version) => return Verdict::Refused(DropReason::NotIpv6),
-        Ok(_) | Err(Ipv6Error::Truncated | Ipv6Error::Length) => return Verdict::Refused(malformed(packet)),
+        Err(Ipv6Error::Version) => return Err(Verdict::Refused(DropReason::NotIpv6)),
+        Ok(_) | Err(Ipv6Error::Truncated | Ipv6Error::Length) => {
+            return Err(Verdict::Refused(malformed(packet)));
+        }
     };
     // Only local permanent addresses and unicast destinations are ever in this table.
     match reader.outbound(view.source(), view.destination()) {
-        Some(outbound) => seal(&outbound, ecn::of_traffic_class(view.traffic_class()), packet, batch),
-        None => without_sa(reader, view.source(), view.destination()),
+        Some(outbound) => Ok(Protected { outbound, ecn: ecn::of_traffic_class(view.traffic_class()) }),
+        None => Err(without_sa(reader, view.source(), view.destination())),
     }
 }
 
@@ -62,36 +77,96 @@ fn malformed(packet: &[u8]) -> DropReason {
     }
 }
 
-fn seal(outbound: &Outbound, ecn: u8, packet: &[u8], batch: &mut SendBatch) -> Verdict {
-    let mtu = outbound.mtu.max(MIN_MTU);
-    if packet.len() > usize::from(mtu) {
-        return Verdict::TooBig { mtu };
+/// An SA for packets between two addresses with the same ECN field.
+pub struct Protected {
+    outbound: Arc<Outbound>,
+    ecn: u8,
+}
+
+impl Protected {
+    fn seal(&self, packet: &[u8], batch: &mut SendBatch) -> Verdict {
+        let mtu = self.mtu();
+        if packet.len() > usize::from(mtu) {
+            return Verdict::TooBig { mtu };
+        }
+        let sa = &self.outbound.sa;
+        let len = self.len(packet);
+        // The room comes before the number: a number that is not used would look like a lost packet to the peer.
+        let Some(room) = batch.reserve(len) else {
+            // A packet of at most 65,535 octets always fits an empty batch; were it not so, asking again would not end.
+            let fits = batch.could_hold(len);
+            return if fits { Verdict::Full } else { Verdict::Refused(DropReason::TooBig) };
+        };
+        let sealed = sa
+            .assign(1)
+            .and_then(|sequence| self.put(room, |esp| sa.seal(sequence, NEXT_HEADER_IPV6, packet, esp)));
+        self.verdict(sealed)
     }
-    let sa = &outbound.sa;
-    let around = outbound.path.overhead();
-    let len = around + sa.sealed_len(packet.len());
-    // The room comes before the number: a number that is not used would look like a lost packet to the peer.
-    let Some(mut room) = batch.reserve(len) else {
-        // A packet of at most 65,535 octets always fits an empty batch; were it not so, asking again would not end.
-        let fits = batch.could_hold(len);
-        return if fits { Verdict::Full } else { Verdict::Refused(DropReason::TooBig) };
-    };
-    let sealed = sa.assign(1).and_then(|sequence| {
-        let esp = room.room_mut().get_mut(around..).unwrap_or_default();
-        sa.seal(sequence, NEXT_HEADER_IPV6, packet, esp)
-    });
-    match sealed {
-        Ok(len) => {
-            // RFC 6040 §4.1: normal mode, where the outer header carries the inner ECN field, and compatibility mode
-            // on the relayed path, whose outer headers end at the first home agent.
-            let relayed = outbound.path.relay.inspect(|relay| relay.write_header(room.room_mut()));
-            room.commit(outbound.path, if relayed.is_some() { 0 } else { ecn }, around + len);
-            Verdict::Sealed { soft_limit: sa.take_soft_limit().then_some(sa.params().spi) }
+
+    /// Seals every packet of a super-packet, in order. When the batch is full, `send` must send and clear it. The verdict
+    /// is about all of them: nothing was sealed unless it is [`Verdict::Sealed`].
+    pub fn seal_all(
+        &self,
+        split: &mut Split<'_>,
+        batch: &mut SendBatch,
+        mut send: impl FnMut(&mut SendBatch),
+    ) -> Verdict {
+        let mtu = self.mtu();
+        if split.largest() > usize::from(mtu) {
+            return Verdict::TooBig { mtu };
         }
-        Err(SealError::Exhausted) => {
-            Verdict::Exhausted { tell: sa.take_exhausted().then_some(sa.params().spi) }
+        // No packet has more than 65,535 octets, so that every one fits an empty batch and every number is used.
+        let count = u32::try_from(split.count()).unwrap_or(u32::MAX);
+        let mut run = match self.outbound.sa.run(count, split.octets() as u64) {
+            Ok(run) => run,
+            Err(error) => return self.verdict(Err(error)),
+        };
+        while let Some(packet) = split.advance() {
+            let len = self.len(packet);
+            if batch.reserve(len).is_none() {
+                send(batch);
+            }
+            let Some(room) = batch.reserve(len) else { return Verdict::Refused(DropReason::TooBig) };
+            if let Err(error) = self.put(room, |esp| run.seal(NEXT_HEADER_IPV6, packet, esp)) {
+                return self.verdict(Err(error));
+            }
         }
-        Err(SealError::BufferTooShort) => Verdict::Refused(DropReason::TooBig),
+        self.verdict(Ok(()))
+    }
+
+    fn mtu(&self) -> u16 {
+        self.outbound.mtu.max(MIN_MTU)
+    }
+
+    /// Octets of the datagram that a packet becomes.
+    fn len(&self, packet: &[u8]) -> usize {
+        self.outbound.path.overhead() + self.outbound.sa.sealed_len(packet.len())
+    }
+
+    fn put(
+        &self,
+        mut room: Reserved<'_>,
+        seal: impl FnOnce(&mut [u8]) -> Result<usize, SealError>,
+    ) -> Result<(), SealError> {
+        let path = self.outbound.path;
+        let around = path.overhead();
+        let len = seal(room.room_mut().get_mut(around..).unwrap_or_default())?;
+        // RFC 6040 §4.1: normal mode, where the outer header carries the inner ECN field, and compatibility mode on the
+        // relayed path, whose outer headers end at the first home agent.
+        let relayed = path.relay.inspect(|relay| relay.write_header(room.room_mut()));
+        room.commit(path, if relayed.is_some() { 0 } else { self.ecn }, around + len);
+        Ok(())
+    }
+
+    fn verdict(&self, sealed: Result<(), SealError>) -> Verdict {
+        let sa = &self.outbound.sa;
+        match sealed {
+            Ok(()) => Verdict::Sealed { soft_limit: sa.take_soft_limit().then_some(sa.params().spi) },
+            Err(SealError::Exhausted) => {
+                Verdict::Exhausted { tell: sa.take_exhausted().then_some(sa.params().spi) }
+            }
+            Err(SealError::BufferTooShort) => Verdict::Refused(DropReason::TooBig),
+        }
     }
 }
 

@@ -146,6 +146,11 @@ impl<'a> Split<'a> {
         self.headers + self.payload().min(self.size)
     }
 
+    /// Octets of all of its packets.
+    pub fn octets(&self) -> usize {
+        self.payload() + self.count() * self.headers
+    }
+
     /// The next packet, whole and with a whole checksum; it overwrites the end of the one before.
     pub fn advance(&mut self) -> Option<&[u8]> {
         if self.finished {

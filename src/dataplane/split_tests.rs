@@ -120,12 +120,13 @@ fn split(
     partial: PartialChecksum,
 ) -> Result<Vec<Vec<u8>>, SplitError> {
     let mut split = Split::new(packet, segments, Some(partial))?;
-    let (count, largest) = (split.count(), split.largest());
+    let (count, largest, octets) = (split.count(), split.largest(), split.octets());
     let mut packets = Vec::new();
     while let Some(packet) = split.advance() {
         packets.push(packet.to_vec());
     }
     assert_eq!(packets.len(), count);
+    assert_eq!(packets.iter().map(Vec::len).sum::<usize>(), octets);
     assert_eq!(packets.iter().map(Vec::len).max(), Some(largest));
     Ok(packets)
 }

@@ -6,7 +6,9 @@ use super::Desk;
 use crate::dataplane::batch::{PacketBuffer, SendBatch, TunRead, TunWrite, UdpSend};
 use crate::dataplane::counters::{DropReason, RateLimit};
 use crate::dataplane::event::Event;
+use crate::dataplane::offload::{Offload, PartialChecksum, Segments};
 use crate::dataplane::outbound;
+use crate::dataplane::split::{self, Split};
 use crate::wire::icmpv6::{self, Unreachable};
 
 /// ICMPv6 errors per second (RFC 4443 §2.4 f). They go only to our own applications, each of which needs one per
@@ -52,33 +54,76 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
     }
 
     fn handle(&mut self) {
+        let Offload { segments, checksum } = self.packet.offload();
+        match (segments, checksum) {
+            (Some(segments), _) => self.many(segments, checksum),
+            (None, None) => self.single(),
+            (None, Some(partial)) => match split::complete(self.packet.packet_mut(), partial) {
+                Ok(()) => self.single(),
+                Err(_) => self.drop(DropReason::BadOffload, 1),
+            },
+        }
+    }
+
+    fn single(&mut self) {
         let mut verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
         if verdict == outbound::Verdict::Full {
             self.flush();
             verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
         }
         match verdict {
+            outbound::Verdict::Acquire => self.desk.counted(self.desk.queue.acquire(self.packet.packet())),
+            verdict => self.act(verdict, 1, self.packet.packet().len()),
+        }
+    }
+
+    /// A super-packet: what is found for one of its packets holds for all of them.
+    fn many(&mut self, segments: Segments, checksum: Option<PartialChecksum>) {
+        let found = outbound::look_up(&self.desk.reader, self.packet.packet());
+        let Ok(mut split) = Split::new(self.packet.packet_mut(), segments, checksum) else {
+            return self.drop(DropReason::BadOffload, 1);
+        };
+        let (count, octets) = (split.count(), split.octets());
+        let verdict = match found {
+            Ok(protected) => protected.seal_all(&mut split, &mut self.batch, |batch| {
+                self.desk.counters.report(self.socket.send(batch));
+                batch.clear();
+            }),
+            Err(outbound::Verdict::Acquire) => {
+                while let Some(packet) = split.advance() {
+                    self.desk.counted(self.desk.queue.acquire(packet));
+                }
+                return;
+            }
+            Err(verdict) => verdict,
+        };
+        self.act(verdict, count, octets);
+    }
+
+    /// Follows a verdict about `count` packets of `octets` in all.
+    fn act(&mut self, verdict: outbound::Verdict, count: usize, octets: usize) {
+        match verdict {
             outbound::Verdict::Sealed { soft_limit } => {
-                self.desk.counters.sent(self.packet.packet().len());
+                self.desk.counters.sent(count as u64, octets as u64);
                 if let Some(spi) = soft_limit {
                     self.desk.tell(Event::SoftLimit { spi });
                 }
             }
-            // The batch is empty now, and what fits no empty batch is refused: this cannot happen twice.
-            outbound::Verdict::Full => self.drop(DropReason::TooBig),
+            // The batch is empty now, and what fits no empty batch is refused: this cannot happen twice. What needs an SA
+            // was queued.
+            outbound::Verdict::Full | outbound::Verdict::Acquire => self.drop(DropReason::TooBig, count),
             outbound::Verdict::TooBig { mtu } => {
-                self.drop(DropReason::TooBig);
+                self.drop(DropReason::TooBig, count);
                 self.answer(|packet, out| icmpv6::packet_too_big(u32::from(mtu), packet, out));
             }
-            outbound::Verdict::Acquire => self.desk.counted(self.desk.queue.acquire(self.packet.packet())),
             outbound::Verdict::Exhausted { tell } => {
-                self.drop(DropReason::Exhausted);
+                self.drop(DropReason::Exhausted, count);
                 if let Some(spi) = tell {
                     self.desk.tell(Event::Exhausted { spi });
                 }
             }
             outbound::Verdict::Refused(reason) => {
-                self.drop(reason);
+                self.drop(reason, count);
                 if reason == DropReason::Discard {
                     let why = Unreachable::AdministrativelyProhibited;
                     self.answer(|packet, out| icmpv6::unreachable(why, packet, out));
@@ -87,8 +132,8 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
         }
     }
 
-    fn drop(&mut self, reason: DropReason) {
-        self.desk.counters.count_drop(reason);
+    fn drop(&mut self, reason: DropReason, count: usize) {
+        self.desk.counters.count_drops(reason, count as u64);
         self.desk.log.note(self.desk.clock, reason, 0, &"the TUN device");
     }
 
