@@ -47,6 +47,9 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
             // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
             while !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
                 self.handle();
+                if self.batch.is_due() {
+                    self.flush();
+                }
             }
             self.flush();
         }
