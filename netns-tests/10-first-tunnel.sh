@@ -35,5 +35,7 @@ SNAP=64 capture a to-b "$DIR/load.pcap"
 say "TCP a -> b $(iperf b $B6 a -t 2 -b 200M | mbits) Mbit/s of 200, b -> a $(iperf b $B6 a -t 2 -b 200M -R | mbits)"
 end_capture "$DIR/load.pcap"
 assert_nothing_in_clear "$DIR/load.pcap"
-[ "$(captured "$DIR/load.pcap" "udp port 4500")" -gt 50000 ] || fail "the load did not go through the tunnel"
+# In octets: the capture sees super-datagrams before they are cut.
+octets=$(tcpdump -nr "$DIR/load.pcap" "udp port 4500" 2>/dev/null | awk '{n += $NF} END {print n + 0}')
+[ "$octets" -gt 60000000 ] || fail "the load did not go through the tunnel: $octets octets"
 say "TCP at full speed: a -> b $(iperf b $B6 a -t 2 | mbits) Mbit/s, b -> a $(iperf b $B6 a -t 2 -R | mbits) Mbit/s"
