@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import time
 
@@ -125,7 +124,9 @@ def session(product, options, number, results):
         for measure in in_order(options.measures):
             try:
                 value = measure.function(now)
-            except Failed as problem:
+            except Exception as problem:  # what another program printed may surprise: that must not lose the other measures
+                if not isinstance(problem, Failed):
+                    problem = f"{type(problem).__name__}: {problem}"
                 progress(f"{label}: {measure.name}: {problem}")
                 results.failures.setdefault((product.name, measure.name), str(problem))
                 continue
@@ -153,7 +154,8 @@ class Results:
         return rows
 
 
-def measure_all(options, products, results):
+def measure_all(options, products, results, save):
+    """Every product in turn, again and again; `save` is called after each, so that little is lost whatever happens."""
     chosen = [product for product in products if product.name in options.only]
     for product in list(chosen):
         reason = product.missing()
@@ -168,10 +170,11 @@ def measure_all(options, products, results):
         for product in list(chosen):
             try:
                 session(product, options, number, results)
-            except (Failed, OSError, subprocess.SubprocessError) as problem:
+            except Exception as problem:
                 progress(f"{product.name} is left out from now on: {problem}")
                 results.left_out[product.name] = f"in run {number}: {problem}"
                 chosen.remove(product)
+            save()
 
 
 def need_tools():
@@ -183,6 +186,12 @@ def need_tools():
         sys.exit(f"scripts/bench: missing here: apt-get install {' '.join(absent)}")
     if os.geteuid() != 0:
         sys.exit("scripts/bench: network namespaces need root: sudo scripts/bench")
+
+
+def write_json(name, rows):
+    if name:
+        with open(name, "w") as file:
+            file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 def interrupted(_number, _frame):
@@ -206,14 +215,12 @@ def main():
             signal.signal(number, interrupted)
         report.surroundings(progress)
         try:
-            measure_all(options, catalogue(options), results)
+            measure_all(options, catalogue(options), results, lambda: write_json(options.json, results.rows(order)))
         except KeyboardInterrupt:
             progress("interrupted: what follows is what was measured until now")
             code = 130
         rows = results.rows(order)
-    if options.json:
-        with open(options.json, "w") as file:
-            file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    write_json(options.json, rows)
     if options.svg:
         with open(options.svg, "w") as file:
             file.write(plot(rows, order, MEASURES))

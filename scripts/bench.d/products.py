@@ -307,7 +307,8 @@ class StrongSwan(Product):
             began = time.monotonic()
             for name in (f"c{n}" for n in range(number)):
                 self.ask(vici, "initiate", {"ike": name, "child": name, "timeout": "-1"})
-            pair.until(f"{number} connections are up", lambda: f"IKE_SAs: {number} total, 0 half-open" in self.swan(pair, "left", "--stats"), 30)
+            wanted = f"IKE_SAs: {number} total, 0 half-open"
+            pair.until(f"{number} connections are up", lambda: wanted in self.swan(pair, "left", "--stats"), 30)
             return time.monotonic() - began
 
     @staticmethod
