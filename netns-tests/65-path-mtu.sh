@@ -26,7 +26,8 @@ on a ping -6 -q -i 0.2 $B6 >/dev/null &
 
 case $(status a '.peers[0].children[0].suite') in *iiv*|*IIV*|*implicit*) iv=0 ;; *) iv=8 ;; esac
 # largest OUTER: the inner packet that a link of this MTU carries; IPv4, UDP, ESP header, IV, two octets and padding, ICV.
-largest() { local inner=$((($1 - 20 - 8 - 8 - iv - 16) / 4 * 4 - 2)); echo $((inner < 1380 ? inner : 1380)); }
+largest() { local inner=$((($1 - 20 - 8 - 8 - iv - 16) / 4 * 4 - 2)); echo $((inner < most ? inner : most)); }
+most=1380
 width() { status "$1" '.peers[0].paths[0] | "\(.mtu) \(.mtu_state)"'; }
 # found HOST OUTER TENTHS: the path of HOST is known to carry what such a link does.
 is_width() { [ "$(width "$1")" = "$2" ]; }
@@ -98,3 +99,14 @@ found a 1500 150; found b 1500 150
 ip -n "${NS}a" link set to-r mtu 1380
 found a 1380 150
 say "$least is the narrowest link for 1,280 here"
+
+# --- an MTU for jumbo frames, where there are none --------------------------------------------------------------------------
+ip -n "${NS}a" link set to-r mtu 1500
+for name in a b; do stop $name; sed -i '/^\[node\]/a mtu = 9000' "$DIR/$name.toml"; done
+start a; start b; most=9000
+reaches a $B6 2 || fail "no tunnel with an MTU of 9,000"
+on a ping -6 -q -i 0.2 $B6 >/dev/null &
+found a 1500 150; found b 1500 150
+speed=$(iperf b $B6 a -t 2 | mbits)
+[ "$speed" -ge 1 ] || fail "TCP does not flow with an MTU of 9,000: $speed Mbit/s"
+say "with an MTU of 9,000 a link of 1,500 carries $(largest 1500); TCP $speed Mbit/s"

@@ -20,8 +20,8 @@ const RESERVED_FROM_IKE: usize = 384;
 /// peers stay below this, too. Bounds the queue's memory to about 10 MiB.
 pub const MAX_IKE_MESSAGE: usize = 16 << 10;
 
-/// Longest control packet that is passed on: a path's MTU is proven with packets of an Ethernet's size.
-pub const MAX_CONTROL: usize = 2 << 10;
+/// Longest control packet that is passed on: a path's MTU is proven with packets as large as the configuration takes.
+pub const MAX_CONTROL: usize = 9 << 10;
 
 /// The workers' end; clones lead to the same queue.
 #[derive(Clone)]

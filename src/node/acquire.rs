@@ -31,11 +31,18 @@ impl Node {
             self.refuse(&packet, Unreachable::AdministrativelyProhibited);
             return;
         }
-        let mut pair = self.pairs.or_insert_with((local, remote), || Pair::new(now));
-        if let Some(child) = pair.active.and_then(|id| self.children.get(&id)) {
-            self.injects.push_back(Inject::packet(child.outbound_entry(self.config.mtu), packet));
+        // It came up meanwhile.
+        if let Some(child) = self.active_child((local, remote)) {
+            let (mtu, ..) = self.width_status((local, remote));
+            let outbound = child.outbound_entry(mtu);
+            if packet.len() > usize::from(mtu) {
+                self.answer(|buffer| icmpv6::packet_too_big(u32::from(mtu), &packet, buffer));
+            } else {
+                self.injects.push_back(Inject::packet(outbound, packet));
+            }
             return;
         }
+        let mut pair = self.pairs.or_insert_with((local, remote), || Pair::new(now));
         let running = pair.attempt == Attempt::Running;
         if !pair.may_try(now) && !running {
             drop(pair);
@@ -93,11 +100,16 @@ impl Node {
     }
 
     fn refuse(&mut self, packet: &[u8], reason: Unreachable) {
+        self.answer(|buffer| icmpv6::unreachable(reason, packet, buffer));
+    }
+
+    /// An ICMPv6 error for an application of ours, as `write` makes it, if there may be one.
+    fn answer(&mut self, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         if self.tun.len() >= TUN_QUEUE {
             return;
         }
         let mut buffer = vec![0; icmpv6::MAX_ERROR];
-        if let Some(len) = icmpv6::unreachable(reason, packet, &mut buffer) {
+        if let Some(len) = write(&mut buffer) {
             buffer.truncate(len);
             self.tun.push_back(buffer);
         }

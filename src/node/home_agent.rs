@@ -6,9 +6,10 @@ use std::time::Instant;
 use ipnet::Ipv6Net;
 
 use super::child::Child;
-use super::{Event, HomeConfig, Inject, Node};
+use super::{Event, HomeConfig, Node};
 use crate::dataplane::event::UdpPath;
 use crate::mobility::{Agent, AgentConfig, AgentEvent, CareOfPolicy, Change, Policy, Received, Row};
+use crate::wire::ip::NEXT_HEADER_IPV6;
 
 /// Who may bind what, as the registry says.
 pub trait Authority: Send + Sync {
@@ -128,11 +129,9 @@ impl Node {
         }
         while let Some(transmit) = self.agent.as_mut().and_then(Agent::poll_transmit) {
             let Some(role) = &self.config.home_agent else { continue };
-            if let Some(child) = self.active_child((role.address, transmit.home_address)) {
-                let mut outbound = child.outbound_entry(self.config.mtu);
-                outbound.path = UdpPath::direct(outbound.path.local, transmit.care_of);
-                self.injects.push_back(Inject::packet(outbound, transmit.packet));
-            }
+            let key = (role.address, transmit.home_address);
+            let way = |path: UdpPath| UdpPath::direct(path.local, transmit.care_of);
+            self.send_own(key, way, NEXT_HEADER_IPV6, transmit.packet);
         }
         for (prefix, care_of) in moved {
             self.binding_moved(now, prefix, care_of);

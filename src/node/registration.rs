@@ -4,8 +4,9 @@ use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use super::pair::Pair;
-use super::{Event, Inject, Node, RouteLookup};
+use super::{Event, Node, RouteLookup};
 use crate::mobility::{ClientEvent, RegistrationConfig};
+use crate::wire::ip::NEXT_HEADER_IPV6;
 use crate::wire::mobility::Status;
 
 impl Node {
@@ -96,10 +97,7 @@ impl Node {
         }
         while let Some(transmit) = self.mobility.poll_transmit() {
             let key = (transmit.home_address, transmit.home_agent);
-            if let Some(child) = self.active_child(key) {
-                let outbound = child.outbound_entry(self.config.mtu);
-                self.injects.push_back(Inject::packet(outbound, transmit.packet));
-            }
+            self.send_own(key, |path| path, NEXT_HEADER_IPV6, transmit.packet);
         }
     }
 

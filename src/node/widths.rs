@@ -22,6 +22,9 @@ use crate::wire::path::{Body, Message};
 /// does not search anew each time.
 const REMEMBERED: usize = 4;
 
+/// Most for a peer that cannot be asked: what an Ethernet carries.
+const MAX_UNASKED: u16 = 1438;
+
 /// The paths of a pair.
 pub(super) struct Widths {
     /// The one in use first.
@@ -64,11 +67,17 @@ impl Node {
         let seen = self.paths.get(&key).filter(|_| path.relay.is_none());
         let seen = seen.and_then(|paths| paths.agent.proven_size());
         let rtt = self.ike.list_between(now, key).find_map(|ike| ike.rtt);
-        let Some(mut widths) = self.widths.get_mut(&key) else { return max };
+        let Some(mut widths) = self.widths.get_mut(&key) else { return max.min(MAX_UNASKED) };
         let place = widths.known.iter().position(|(known, _)| *known == path);
         let known = place.and_then(|place| widths.known.remove(place)).map(|(_, width)| width);
-        // It was proven anew, and with another result than we remember.
-        let known = known.filter(|width| seen.is_none_or(|seen| (seen == max) == (width.mtu() == max)));
+        // It was proven anew: less than we remember is the truth, more is worth a search.
+        let known = known.filter(|width| seen.is_none_or(|seen| seen == max || width.mtu() < max));
+        let known = known.map(|mut width| {
+            if place != Some(0) && seen == Some(max) {
+                width.handle_wider(now);
+            }
+            width
+        });
         let width = known.unwrap_or_else(|| match seen {
             Some(seen) => PathMtu::proven(now, max, seen, rtt),
             None => PathMtu::new(now, max, widths.in_use().map_or(max, PathMtu::mtu), rtt),
@@ -171,22 +180,33 @@ impl Node {
         self.events.push_back(Event::MtuChanged { remote: key.1, path, mtu, narrow });
     }
 
-    /// Seals a message into a dummy packet. It is no data: whoever sends nothing else is idle.
+    /// Seals a message into a dummy packet.
     pub(super) fn send_dummy(&mut self, key: PairKey, path: UdpPath, message: &Message) {
+        self.send_own(key, |_| path, NEXT_HEADER_NONE, message.to_bytes());
+    }
+
+    /// Sends what the control plane has to say to a peer inside its child SA. It is no data: whoever sends nothing else is
+    /// idle. `way` makes the path of it out of the one in use.
+    pub(super) fn send_own(
+        &mut self,
+        key: PairKey,
+        way: impl FnOnce(UdpPath) -> UdpPath,
+        next_header: u8,
+        packet: Vec<u8>,
+    ) {
         let Some(id) = self.pairs.get(&key).and_then(|pair| pair.active) else { return };
         let Some(child) = self.children.get_mut(&id) else { return };
-        let packet = message.to_bytes();
         child.seen_octets = child.seen_octets.saturating_add(packet.len() as u64);
         // A challenge is as large as a packet may ever be: the limit for applications is not for it.
         let mut outbound = child.outbound_entry(u16::MAX);
-        outbound.path = path;
-        self.injects.push_back(Inject { outbound, next_header: NEXT_HEADER_NONE, packet });
+        outbound.path = way(outbound.path);
+        self.injects.push_back(Inject { outbound, next_header, packet });
     }
 
     /// What `status` shows: the limit, what was shown to pass, and how far the search has come.
     pub(super) fn width_status(&self, key: PairKey) -> (u16, Option<u16>, &'static str) {
         let Some(width) = self.widths.get(&key).and_then(Widths::in_use) else {
-            return (self.config.mtu, None, "configured");
+            return (self.config.mtu.min(MAX_UNASKED), None, "configured");
         };
         let proven = width.proven_size().filter(|proven| *proven == width.mtu());
         let state = match proven {

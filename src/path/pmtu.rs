@@ -193,6 +193,13 @@ impl PathMtu {
         }
     }
 
+    /// Somebody saw the largest packets pass: they are looked for again as soon as data flows.
+    pub fn handle_wider(&mut self, now: Instant) {
+        if let Some(raise) = &mut self.raise {
+            *raise = now;
+        }
+    }
+
     /// The network may be another one: what was found is void, and looked for again as soon as data flows.
     pub fn forget(&mut self, now: Instant) {
         let mut anew = Self::unknown(now, self.max, self.mtu, None);

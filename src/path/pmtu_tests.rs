@@ -1,4 +1,5 @@
 //! Against a link whose MTU nobody tells and that changes.
+#![expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
 use std::collections::BTreeMap;
 
@@ -199,6 +200,12 @@ fn a_path_that_becomes_wider_is_noticed_when_the_raise_timer_ends() {
     link.run_for(RAISE - ms(3000));
     assert_eq!(link.path.mtu(), 1338);
     assert!(link.reaches(MAX, ms(8000)));
+    // Sooner when somebody saw it.
+    let mut link = Link::fresh(1, 1338);
+    assert!(link.reaches(1338, ms(1200)));
+    link.hidden = MAX;
+    link.path.handle_wider(link.now);
+    assert!(link.reaches(MAX, CONFIRM + ms(1500)));
     // And one that did not loses nothing by being asked.
     let mut link = Link::fresh(1, 1338);
     link.run_for(RAISE * 3);

@@ -58,7 +58,8 @@ pub(super) fn check(path: &Path, text: &str, fast_aes: bool) -> Result<Config, P
     let home_directory = file.home_agent.as_ref().map(|agent| checker.home_directory(agent));
     let certificate_lifetime = checker.certificate_lifetime(file.home_agent.as_ref());
     let relay_limits = checker.relay_limits(file.home_agent.as_ref());
-    let mtu = checker.number(&file.node.mtu, 1380, 1280..=1400, "mtu", "the relayed path fits 1380");
+    let why = "1380 fits the relayed path, 1446 an Ethernet, more needs jumbo frames";
+    let mtu = checker.number(&file.node.mtu, 1380, 1280..=9000, "mtu", why);
     let fragment_size =
         checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
     let lifetimes = checker.lifetimes(&file);
