@@ -102,13 +102,11 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
             if is_first {
                 self.forward.flush_if_due(&self.desk);
             }
-            let content = match inbound::classify(octets, path, ecn) {
-                Content::Relayed(packet) => {
-                    let local = self.forward.handle(&self.desk, packet, path, ecn, now)?;
-                    inbound::relayed(local, path)
-                }
-                content => content,
-            };
+            let mut content = inbound::classify(octets, path, ecn);
+            if let Content::Relayed(packet) = content {
+                let local = self.forward.handle(&self.desk, packet, path, ecn, now)?;
+                content = inbound::relayed(local, path);
+            }
             match content {
                 Content::Esp(sealed) => return Some(sealed),
                 Content::Ike { path, message } => self.desk.ike(path, message),
