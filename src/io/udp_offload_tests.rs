@@ -152,9 +152,11 @@ fn shape(lengths: &[usize]) -> Vec<usize> {
     let mut receiver = to.receiver(StopEvent::new().unwrap());
     let mut batch = ReceiveBatch::new();
     let mut shape = Vec::new();
-    while shape.iter().sum::<usize>() < lengths.len() {
-        receiver.wait().unwrap();
-        receiver.try_receive(&mut batch).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while shape.iter().sum::<usize>() < lengths.len() && Instant::now() < deadline {
+        if !receiver.try_receive(&mut batch).unwrap() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         shape.extend(batch.datagrams().map(|datagram| datagram.payloads().count()));
     }
     shape
