@@ -55,7 +55,7 @@ const TUNNEL_METRIC: u32 = 1024;
 const CLOSED_METRIC: u32 = u32::MAX - 1;
 const LOCAL: u32 = 255;
 /// Largest super-packet that the kernel hands over: cut, sealed and with all headers it still fits one UDP message with
-/// UDP_SEGMENT, down to the smallest MTU (48 packets of 1,280 octets are 65,000 then).
+/// UDP_SEGMENT, down to the smallest MTU (48 packets of 1,280 octets become 63,168).
 const GSO_MAX_SIZE: u32 = 59_000;
 
 /// What the kernel refused.

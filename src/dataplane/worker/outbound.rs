@@ -63,7 +63,10 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
             (None, None) => self.single(),
             (None, Some(partial)) => match split::complete(self.packet.packet_mut(), partial) {
                 Ok(()) => self.single(),
-                Err(_) => self.drop(DropReason::BadOffload, 1),
+                Err(_) => {
+                    let found = outbound::look_up(&self.desk.reader, self.packet.packet()).err();
+                    self.nonsense(found);
+                }
             },
         }
     }
@@ -84,7 +87,7 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
     fn many(&mut self, segments: Segments, checksum: Option<PartialChecksum>) {
         let found = outbound::look_up(&self.desk.reader, self.packet.packet());
         let Ok(mut split) = Split::new(self.packet.packet_mut(), segments, checksum) else {
-            return self.drop(DropReason::BadOffload, 1);
+            return self.nonsense(found.err());
         };
         let (count, octets) = (split.count(), split.octets());
         let verdict = match found {
@@ -101,6 +104,15 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
             Err(verdict) => verdict,
         };
         self.act(verdict, count, octets);
+    }
+
+    /// What was said about a packet does not fit it: because it is none of ours, if `found` says so.
+    fn nonsense(&mut self, found: Option<outbound::Verdict>) {
+        let reason = match found {
+            Some(outbound::Verdict::Refused(reason)) => reason,
+            _ => DropReason::BadOffload,
+        };
+        self.drop(reason, 1);
     }
 
     /// Follows a verdict about `count` packets of `octets` in all.
