@@ -423,6 +423,14 @@ pub trait TunRead: Send + 'static {
     /// The device is gone or broken: the worker gives up.
     fn try_read(&mut self, buffer: &mut PacketBuffer) -> io::Result<bool>;
 
+    /// The same source once more, if one of them may wait while another one reads: each packet goes to one of them.
+    fn another(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
     /// Waits until a packet is there or the [`Stop`] that this source was made with is set.
     ///
     /// # Errors

@@ -75,12 +75,13 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
 
     let desk = workers.desk(reader, &queue, clock);
     let outbound = Outbound::new(tun_read, tun_write.clone(), udp_send.clone(), desk);
+    let (outbound, turn) = outbound::Worker::new(outbound);
     workers.spawn("tun", failed.clone(), move || outbound.run())?;
 
     workers.summary.add_relay(relay.counters());
     let forward = Forward::new(relay, udp_send);
     let inbound =
-        Inbound::new(udp_receive, tun_write, coalesce, workers.desk(reader, &queue, clock), forward);
+        Inbound::new(udp_receive, tun_write, coalesce, workers.desk(reader, &queue, clock), forward, turn);
     workers.spawn("udp", failed.clone(), move || inbound.run())?;
 
     if let Some(socket) = ike_receive {

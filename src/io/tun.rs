@@ -131,6 +131,7 @@ fn attach(name: &str, header: bool) -> Result<File, OpenError> {
 }
 
 /// The reading side.
+#[derive(Clone)]
 pub struct TunReader {
     file: Arc<File>,
     header: bool,
@@ -160,6 +161,10 @@ impl TunRead for TunReader {
             buffer.set_offload(offload);
         }
         Ok(true)
+    }
+
+    fn another(&self) -> Option<Self> {
+        Some(self.clone())
     }
 
     fn wait(&mut self) -> io::Result<()> {

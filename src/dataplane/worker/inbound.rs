@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Desk;
 use super::forward::Forward;
+use super::outbound::Turn;
 use crate::dataplane::batch::{PacketBuffer, ReceiveBatch, TunWrite, UdpReceive, UdpSend};
 use crate::dataplane::coalesce::{Coalescer, Joined};
 use crate::dataplane::counters::{Counters, DropReason, RateLimit};
@@ -17,6 +18,14 @@ use crate::dataplane::tables::Receiving;
 
 /// Unknown SPIs per second that the control plane is told of: enough for a peer that did not notice our restart.
 const UNKNOWN_SPI_PER_SECOND: u32 = 16;
+
+/// Whether a batch is a single datagram of at most an Ethernet's size: of a conversation, not of a flood, so that an answer
+/// may be there by now and nothing else is more urgent.
+fn is_brief(batch: &ReceiveBatch) -> bool {
+    const BRIEF: usize = 1500;
+    let mut datagrams = batch.datagrams();
+    matches!((datagrams.next(), datagrams.next()), (Some(one), None) if one.bytes.len() <= BRIEF)
+}
 
 /// A datagram, and what its outer headers said.
 struct Payload<'a> {
@@ -34,12 +43,20 @@ pub(super) struct Inbound<U, W, S> {
     desk: Desk,
     unknown: RateLimit,
     forward: Forward<S>,
+    turn: Option<Turn>,
 }
 
 impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
-    pub(super) fn new(socket: U, tun: W, coalesce: bool, desk: Desk, forward: Forward<S>) -> Self {
+    pub(super) fn new(
+        socket: U,
+        tun: W,
+        coalesce: bool,
+        desk: Desk,
+        forward: Forward<S>,
+        turn: Option<Turn>,
+    ) -> Self {
         let delivery = Delivery::new(tun, coalesce, Arc::clone(&desk.counters));
-        Self { socket, delivery, desk, unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND), forward }
+        Self { socket, delivery, desk, unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND), forward, turn }
     }
 
     pub(super) fn run(mut self) -> io::Result<()> {
@@ -52,6 +69,9 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
                 // What is held leaves with the batch: never by a timer.
                 self.delivery.flush();
                 self.forward.end_batch(&self.desk);
+                if let Some(turn) = self.turn.as_mut().filter(|_| is_brief(&batch)) {
+                    turn();
+                }
             }
         }
         Ok(())

@@ -1,9 +1,14 @@
 //! T: TUN to UDP.
+//!
+//! U may take a turn, too: what it delivers is often answered at once (an echo, an acknowledgement), and whoever delivered
+//! it is awake already, while T would have to be woken. A lock keeps the order: whoever has it reads, seals and sends
+//! before the next one reads. T never holds it while it waits, and U never waits for it.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Desk;
-use crate::dataplane::batch::{PacketBuffer, SendBatch, TunRead, TunWrite, UdpSend};
+use crate::dataplane::batch::{PacketBuffer, SendBatch, Stop, TunRead, TunWrite, UdpSend};
 use crate::dataplane::counters::{DropReason, RateLimit};
 use crate::dataplane::event::Event;
 use crate::dataplane::offload::{Offload, PartialChecksum, Segments};
@@ -15,7 +20,51 @@ use crate::wire::icmpv6::{self, Unreachable};
 /// destination and path MTU.
 const ICMP_PER_SECOND: u32 = 1000;
 
+/// What U calls when there may be an answer to what it delivered.
+pub(super) type Turn = Box<dyn FnMut() + Send>;
+
 /// T.
+pub(super) struct Worker<R, W, S> {
+    /// Waits; `None` when there is only one reader.
+    waiter: Option<R>,
+    shared: Arc<Mutex<Outbound<R, W, S>>>,
+    stop: Arc<dyn Stop>,
+}
+
+impl<R: TunRead, W: TunWrite, S: UdpSend> Worker<R, W, S> {
+    /// T, and turns for U where the device allows it.
+    pub(super) fn new(outbound: Outbound<R, W, S>) -> (Self, Option<Turn>) {
+        let (waiter, stop) = (outbound.tun.another(), Arc::clone(&outbound.desk.stop));
+        let shared = Arc::new(Mutex::new(outbound));
+        let turn = waiter.is_some().then(|| {
+            let shared = Arc::clone(&shared);
+            Box::new(move || {
+                if let Ok(mut outbound) = shared.try_lock() {
+                    outbound.turn();
+                }
+            }) as Turn
+        });
+        (Self { waiter, shared, stop }, turn)
+    }
+
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.stop.is_stopped() {
+            match &mut self.waiter {
+                Some(waiter) => waiter.wait()?,
+                None => self.outbound().tun.wait()?,
+            }
+            self.outbound().drain()?;
+        }
+        Ok(())
+    }
+
+    /// A panic of U ends the program; until then T does its work.
+    fn outbound(&self) -> MutexGuard<'_, Outbound<R, W, S>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What T works with.
 pub(super) struct Outbound<R, W, S> {
     tun: R,
     replies: W,
@@ -41,19 +90,25 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
         }
     }
 
-    pub(super) fn run(mut self) -> io::Result<()> {
-        while !self.desk.stop.is_stopped() {
-            self.tun.wait()?;
-            // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
-            while !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
-                self.handle();
-                if self.batch.is_due() {
-                    self.flush();
-                }
+    /// Sends all that is there.
+    fn drain(&mut self) -> io::Result<()> {
+        // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
+        while !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
+            self.handle();
+            if self.batch.is_due() {
+                self.flush();
             }
+        }
+        self.flush();
+        Ok(())
+    }
+
+    /// Sends one packet or super-packet, if there is one. What is wrong with the device T will tell.
+    fn turn(&mut self) {
+        if let Ok(true) = self.tun.try_read(&mut self.packet) {
+            self.handle();
             self.flush();
         }
-        Ok(())
     }
 
     fn handle(&mut self) {
@@ -77,9 +132,10 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
             self.flush();
             verdict = outbound::process(&self.desk.reader, self.packet.packet(), &mut self.batch);
         }
-        match verdict {
-            outbound::Verdict::Acquire => self.desk.counted(self.desk.queue.acquire(self.packet.packet())),
-            verdict => self.act(verdict, 1, self.packet.packet().len()),
+        if verdict == outbound::Verdict::Acquire {
+            self.desk.counted(self.desk.queue.acquire(self.packet.packet()));
+        } else {
+            self.act(verdict, 1, self.packet.packet().len());
         }
     }
 
@@ -108,11 +164,11 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
 
     /// What was said about a packet does not fit it: because it is none of ours, if `found` says so.
     fn nonsense(&mut self, found: Option<outbound::Verdict>) {
-        let reason = match found {
-            Some(outbound::Verdict::Refused(reason)) => reason,
-            _ => DropReason::BadOffload,
-        };
-        self.drop(reason, 1);
+        if let Some(outbound::Verdict::Refused(reason)) = found {
+            self.drop(reason, 1);
+        } else {
+            self.drop(DropReason::BadOffload, 1);
+        }
     }
 
     /// Follows a verdict about `count` packets of `octets` in all.
