@@ -34,6 +34,8 @@ pub(super) enum Deferred {
     Drain { id: IkeId, child: ChildId, spi_in: u32, reason: CloseReason },
     /// This SA ends.
     Remove { id: IkeId, reason: CloseReason },
+    /// This SA was rekeyed some time ago, and the peer has not deleted it.
+    Retire { id: IkeId, heir: IkeId },
     /// Authenticate anew over this path; the old SA goes when the new one is up.
     Replace { id: IkeId, path: UdpPath },
 }

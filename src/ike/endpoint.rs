@@ -345,6 +345,7 @@ impl Endpoint {
                 }
                 Deferred::Drain { id, child, spi_in, reason } => self.drain(now, id, child, spi_in, reason),
                 Deferred::Remove { id, reason } => self.remove(now, id, reason),
+                Deferred::Retire { id, heir } => self.retire(now, id, heir),
                 Deferred::Replace { id, path } => self.replace(now, id, path),
             }
         }

@@ -139,6 +139,7 @@ fn fresh_sa(id: IkeId, initiator: bool, path: UdpPath, now: Instant, config: &Co
         children: std::collections::BTreeMap::new(),
         offered: None,
         replaces: None,
+        heir: None,
         trust: None,
         heard: now,
         sent: None,

@@ -70,7 +70,10 @@ impl Sa {
                 Timer::Hard => self.expire(ctx, now),
                 Timer::Liveness => self.check_liveness(ctx, now),
                 Timer::Keepalive => self.keep_alive(ctx, now),
-                Timer::Superseded => self.window.want_first(Want::DeleteIke(CloseReason::Replaced)),
+                Timer::Superseded => match self.heir {
+                    Some(heir) => ctx.deferred.push_back(Deferred::Retire { id: self.id, heir }),
+                    None => self.window.want_first(Want::DeleteIke(CloseReason::Replaced)),
+                },
                 Timer::Retry => self.window.want(Want::Child),
             }
         }

@@ -84,6 +84,7 @@ impl Sa {
             children: std::collections::BTreeMap::new(),
             offered: None,
             replaces: None,
+            heir: None,
             trust: self.trust,
             heard: now,
             sent: self.sent,
@@ -135,6 +136,7 @@ impl Sa {
         self.timers.stop(Timer::Rekey);
         self.timers.stop(Timer::Reauth);
         self.timers.set(Timer::Superseded, now + FALLBACK);
+        self.heir = Some(heir.id);
         ctx.deferred.push_back(Deferred::Add(Box::new(heir)));
     }
 

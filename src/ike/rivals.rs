@@ -8,11 +8,15 @@ use super::event::{CloseReason, Event, IkeId};
 use super::rekey::FALLBACK;
 use super::sa::Sa;
 use super::timer::Timer;
+use super::window::Want;
 
 /// A superfluous SA is deleted by its initiator this long after both are up.
 const SUPERSEDED: Duration = Duration::from_secs(3);
 /// An older SA that no rule has dealt with ends after this long.
 const LEFTOVER: Duration = Duration::from_secs(20);
+/// An heir of which nothing was heard does not keep the old SA any longer: more than the peer repeats its request.
+const UNHEARD: Duration = Duration::from_secs(60);
+
 impl Endpoint {
     /// An SA was authenticated. Are there others between the same two entities?
     pub(super) fn established(&mut self, now: Instant, id: IkeId, initial_contact: bool) {
@@ -88,6 +92,21 @@ impl Endpoint {
                 sa.timers.set(Timer::Superseded, now + LEFTOVER);
             }
         }
+    }
+
+    /// A rekeyed SA that the peer should have deleted by now. While the peer may not have heard that it has an heir, it
+    /// still asks here for the answer, and goes astray without it: where rekeys crossed it would go on with an SA that we
+    /// took back (RFC 7296 §2.8.2).
+    pub(super) fn retire(&mut self, now: Instant, id: IkeId, heir: IkeId) {
+        let waits = |heir: &Sa| !heir.known_to_peer && now < heir.created + UNHEARD;
+        let unheard = self.sas.get(heir).is_some_and(waits);
+        let Some(mut old) = self.sas.get_mut(id) else { return };
+        if unheard {
+            old.timers.set(Timer::Superseded, now + FALLBACK);
+            return;
+        }
+        old.window.want_first(Want::DeleteIke(CloseReason::Replaced));
+        old.pump(&mut self.ctx, now);
     }
 
     /// A child or its IKE SA goes: what was sent on it goes through the best of the others from now on. False when

@@ -82,6 +82,8 @@ pub(super) struct Sa {
     pub(super) offered: Option<u32>,
     /// The SA that goes when this one is established (reauthentication).
     pub(super) replaces: Option<IkeId>,
+    /// The SA that took over from this one (rekey).
+    pub(super) heir: Option<IkeId>,
     /// How long the certificates that it rests on, ours and the peer's, may be believed.
     pub(super) trust: Option<TrustSpan>,
     /// Last authentic sign of life.
@@ -271,11 +273,16 @@ impl Sa {
         self.timers = TimerTable::default();
         let lifetimes = ctx.config.lifetimes;
         self.timers.set(Timer::Rekey, now + ctx.jittered(lifetimes.ike_rekey));
-        let reauth = authenticated + ctx.jittered(lifetimes.reauth);
+        self.timers.set(Timer::Hard, authenticated + lifetimes.ike_max);
         // Both ends have this timer: the responder's is later, so that usually the initiator acts.
         let grace = if self.initiator { Duration::ZERO } else { lifetimes.reauth / 16 };
-        self.timers.set(Timer::Reauth, reauth + grace);
-        self.timers.set(Timer::Hard, authenticated + lifetimes.ike_max);
+        let reauth = authenticated + ctx.jittered(lifetimes.reauth) + grace;
+        if reauth > now {
+            self.timers.set(Timer::Reauth, reauth);
+        } else {
+            // A rekeyed SA counts from when the first of its line was authenticated, and its turn was put off.
+            self.reauth_later(ctx, now);
+        }
         self.limit_by_certificates(ctx, now);
         self.arm_keepalive(ctx, now);
         self.heard = now;

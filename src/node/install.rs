@@ -98,7 +98,7 @@ impl Node {
         let first = pair.active.is_none();
         drop(pair);
         if sa.peer_is_domicile {
-            self.begin_widths(key);
+            self.begin_widths(key, sa.send_now);
         }
         if sa.send_now || first {
             self.send_on(now, sa.id);

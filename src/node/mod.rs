@@ -197,7 +197,10 @@ impl Node {
             DataEvent::Control { spi, path, what } => self.control(now, spi, path, &what),
             DataEvent::Acquire { packet } => self.acquire(now, packet, route),
             DataEvent::NewSource { spi, path } => self.new_source(now, spi, path),
-            DataEvent::FirstPacket { spi } => self.ike.handle_first_packet(now, spi),
+            DataEvent::FirstPacket { spi } => {
+                self.ike.handle_first_packet(now, spi);
+                self.width_heard(now, spi);
+            }
             DataEvent::SoftLimit { spi } | DataEvent::Exhausted { spi } => {
                 self.ike.handle_soft_limit(now, spi)
             }

@@ -31,17 +31,19 @@ pub(super) struct Widths {
     known: VecDeque<(UdpPath, PathMtu)>,
     /// What the data plane was told last: the MTU, and whether not even that passes.
     told: Option<(u16, bool)>,
+    /// The peer has the SA for certain: what we ask before that it cannot open.
+    asks: bool,
 }
 
 impl Timed for Widths {
     fn deadline(&self) -> Option<Instant> {
-        Some(self.in_use()?.poll_timeout()?.0)
+        Some(self.in_use().filter(|_| self.asks)?.poll_timeout()?.0)
     }
 }
 
 impl Widths {
     fn new() -> Self {
-        Self { known: VecDeque::with_capacity(1), told: None }
+        Self { known: VecDeque::with_capacity(1), told: None, asks: false }
     }
 
     fn in_use(&self) -> Option<&PathMtu> {
@@ -54,9 +56,19 @@ impl Widths {
 }
 
 impl Node {
-    /// There is a child SA with another of us: the widths of its paths can be found.
-    pub(super) fn begin_widths(&mut self, key: PairKey) {
-        self.widths.or_insert_with(key, Widths::new);
+    /// There is a child SA with another of us: the widths of its paths can be found, as soon as the peer has it, too.
+    pub(super) fn begin_widths(&mut self, key: PairKey, peer_has_it: bool) {
+        self.widths.or_insert_with(key, Widths::new).asks |= peer_has_it;
+    }
+
+    /// The first packet came on this inbound SA: the peer has it.
+    pub(super) fn width_heard(&mut self, now: Instant, spi: u32) {
+        let child = self.by_spi.get(&spi).and_then(|id| self.children.get(id));
+        let Some(key) = child.map(|child| child.pair) else { return };
+        if let Some(mut widths) = self.widths.get_mut(&key) {
+            widths.asks = true;
+        }
+        self.drain_widths(now, key);
     }
 
     /// The limit for packets of this pair on this path, which is the one in use from now on. Call
@@ -153,9 +165,10 @@ impl Node {
             let mut token = [0; 8];
             self.rng.fill_bytes(&mut token);
             let Some(mut widths) = self.widths.get_mut(&key) else { return };
+            let asks = widths.asks;
             let Some((path, width)) = widths.known.front_mut() else { return };
             let path = *path;
-            let Some(size) = width.poll_probe(now, token) else { break };
+            let Some(size) = asks.then(|| width.poll_probe(now, token)).flatten() else { break };
             drop(widths);
             let body = Body::Challenge { token, size };
             let message = match self.paths.get(&key) {

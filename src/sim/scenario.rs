@@ -220,7 +220,8 @@ fn lifetimes(dice: &mut Dice, short: bool) -> Lifetimes {
         return usual;
     }
     let short = dice.short_lifetimes(usual);
-    Lifetimes { child_packets: if dice.once_in(3) { 20 + dice.below(40) } else { u64::MAX }, ..short }
+    // An eighth of it lies between the soft and the hard limit: room for what probes of the path add in a round trip.
+    Lifetimes { child_packets: if dice.once_in(3) { 80 + dice.below(160) } else { u64::MAX }, ..short }
 }
 
 fn spd(readable: bool) -> Spd {
