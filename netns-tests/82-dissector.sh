@@ -1,5 +1,7 @@
 # The dissector in docs/wireshark reads a session of members of a home (registered, relayed, probing, direct): every field of it
 # is what the programs logged. Garbage does not break it.
+# What leaves as one super-datagram is in the capture as one, and no dissector cuts it.
+export DOMICILE_WITHOUT=udp-gso
 source "$TESTS/home.sh"
 suites='[ike]
 suites = ["aes-256-gcm"]
@@ -29,6 +31,8 @@ at_home device revoke phone.alice >/dev/null
 until_true 100 "the server knows of the revocation" grep -q "was revoked by its home" "$DIR/server.log"
 # What is said later is not captured any more.
 mkdir "$DIR/session"; cp "$DIR"/*.log "$DIR"/*.toml "$DIR"/keys.* "$DIR/session"
+# What was said last may still be on its way into the file: members ask each other all the time how wide the path is.
+sleep 2
 end_capture "$DIR/right.pcap"; end_capture "$DIR/home.pcap"
 mv "$DIR"/*.pcap "$DIR/session"
 for what in session crafted mutated; do

@@ -4,7 +4,7 @@
     dissector.py crafted DIRECTORY DISSECTOR    messages that a session does not have, and all that can be wrong with them
     dissector.py mutated DIRECTORY DISSECTOR    the session's packets, with random octets changed, cut, and more
 """
-import collections, glob, hashlib, json, os, random, re, socket, struct, subprocess, sys
+import collections, glob, hashlib, ipaddress, json, os, random, re, socket, struct, subprocess, sys
 
 command, directory, dissector = sys.argv[1:4]
 HOME, RIGHT = "192.0.2.10", "203.0.113.2"
@@ -166,7 +166,10 @@ def session():
         check("Lua Error" not in found, found[:500])
 
     # Path control, as the server got it; of the relayed messages also between whom.
-    said = [(origin, by if origin.startswith(HOME) else None, path_of_log(text)) for by, to, origin, text in logged("server", "path control")]
+    # The home agent itself is reached straight at the home.
+    agent = str(ipaddress.IPv6Address((0x2002 << 112) | (int(ipaddress.IPv4Address(HOME)) << 80) | 1))
+    said = [(origin, by if origin.startswith(HOME) and by != agent else None, path_of_log(text))
+            for by, to, origin, text in logged("server", "path control")]
     seen = [(packet.ends()[0], packet.one("domicile.relayed.source"), path_of_packet(packet))
             for packet in packets(right, keys, f"domicile.path && ip.dst == {RIGHT}")]
     all_are_in("path control", said, seen)
