@@ -1,27 +1,16 @@
 //! What one packet costs: `cargo bench --bench esp`. The sizes are a full inner packet and a bare acknowledgement.
 
 use std::hint::black_box;
-use std::net::Ipv6Addr;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use domicile::crypto::secret::Secret;
 use domicile::crypto::suite::EspSuite;
 use domicile::esp::replay::ReplayWindow;
-use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
+use domicile::esp::{InboundSa, OutboundSa};
+
+mod support;
+use support::params;
 
 const SIZES: [usize; 2] = [72, 1_380];
-
-fn params(suite: EspSuite) -> SaParams {
-    SaParams {
-        spi: 0x1234_5678,
-        local: Ipv6Addr::LOCALHOST,
-        remote: Ipv6Addr::LOCALHOST,
-        suite,
-        esn: true,
-        key: Secret::new(vec![7; suite.keymat_len()]),
-        limits: Limits::NONE,
-    }
-}
 
 fn outbound(suite: EspSuite) -> OutboundSa {
     OutboundSa::new(params(suite)).expect("the key fits")

@@ -4,14 +4,12 @@
 
 use std::hint::black_box;
 use std::net::{Ipv6Addr, SocketAddrV4};
-use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use domicile::crypto::identity::PrivateKey;
-use domicile::crypto::suite::{EspSuite, IkeSuite};
 use domicile::dataplane::event::UdpPath;
-use domicile::ike::{ChildId, Config, Endpoint, Event, Lifetimes, LocalEntity};
+use domicile::ike::{ChildId, Config, Endpoint, Event, LocalEntity};
 use domicile::policy::pad::{Pad, Peer, Proof};
 use domicile::policy::spd::Spd;
 use domicile::wire::ike::{HEADER_LEN, Header, Payload, encode_message, parse_payloads};
@@ -32,20 +30,9 @@ fn config(host: usize) -> Config {
     let key = |host: usize| PrivateKey::from_seed(&[host as u8 + 1; 32]);
     let other = 1 - host;
     let proof = Proof::PublicKey(*key(other).public().as_bytes());
-    Config {
-        entities: vec![LocalEntity { address: entity(host), signing_key: key(host).seed() }],
-        pad: Arc::new(Pad::new([Peer { name: "other".to_owned(), address: entity(other), proof }])),
-        spd: Arc::new(Spd::with_defaults([], [])),
-        ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
-        esp_suites: EspSuite::by_speed(true).to_vec(),
-        esp_yields: true,
-        esn: true,
-        child_pfs: false,
-        lifetimes: Lifetimes::default(),
-        cookie_threshold: 64,
-        fragment_size: 1280,
-        keylog: false,
-    }
+    let ours = LocalEntity { address: entity(host), signing_key: key(host).seed() };
+    let pad = Pad::new([Peer { name: "other".to_owned(), address: entity(other), proof }]);
+    Config::usual(vec![ours], pad, Spd::with_defaults([], []), true)
 }
 
 /// Two ends and nothing between them.

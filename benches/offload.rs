@@ -5,15 +5,17 @@ use std::hint::black_box;
 use std::net::Ipv6Addr;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use domicile::crypto::secret::Secret;
 use domicile::crypto::suite::EspSuite;
 use domicile::dataplane::batch::PacketBuffer;
 use domicile::dataplane::coalesce::{Coalescer, Joined};
 use domicile::dataplane::offload::{Accepts, PartialChecksum, Protocol, Segments};
 use domicile::dataplane::split::Split;
-use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
+use domicile::esp::{InboundSa, OutboundSa};
 use domicile::wire::checksum;
 use domicile::wire::ip::{HEADER_LEN, NEXT_HEADER_TCP, write_header};
+
+mod support;
+use support::params;
 
 /// IPv6, TCP and its time stamps.
 const HEADERS: usize = HEADER_LEN + 32;
@@ -44,18 +46,6 @@ fn super_packet() -> Vec<u8> {
 
 fn split(packet: &mut [u8]) -> Split<'_> {
     Split::new(packet, SEGMENTS, Some(PARTIAL)).expect("it can be cut")
-}
-
-fn params(suite: EspSuite) -> SaParams {
-    SaParams {
-        spi: 0x1234_5678,
-        local: Ipv6Addr::LOCALHOST,
-        remote: Ipv6Addr::LOCALHOST,
-        suite,
-        esn: true,
-        key: Secret::new(vec![7; suite.keymat_len()]),
-        limits: Limits::NONE,
-    }
 }
 
 /// Cuts and seals a super-packet, each packet behind the one before.

@@ -12,11 +12,11 @@ use ipnet::Ipv6Net;
 
 use super::system::{random, unix};
 use crate::crypto::identity::PrivateKey;
-use crate::crypto::suite::{EspSuite, IkeSuite, has_fast_aes};
+use crate::crypto::suite::has_fast_aes;
 use crate::dataplane::event::UdpPath;
 use crate::home::code::Code;
 use crate::home::talk::{About, Ask, Membership, Tell};
-use crate::ike::{self, Endpoint, Event, Failure, Lifetimes, LocalEntity};
+use crate::ike::{self, Endpoint, Event, Failure, LocalEntity};
 use crate::pki::{Root, TrustError, TrustStore, UnixSeconds, leaf};
 use crate::policy::certificates::{Certificates, Certified, OwnCertificate, Shown, TrustSpan};
 use crate::policy::pad::{Pad, Peer, Proof};
@@ -223,20 +223,8 @@ fn config(asker: &Asker<'_>, ours: Ipv6Addr, pad: Pad) -> ike::Config {
         remote: Ipv6Net::from(asker.agent),
         action: Action::Protect(Services::Confidentiality),
     };
-    ike::Config {
-        entities: vec![LocalEntity { address: ours, signing_key: asker.key.seed() }],
-        pad: Arc::new(pad),
-        spd: Arc::new(Spd::new(vec![policy])),
-        ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
-        esp_suites: EspSuite::by_speed(has_fast_aes()).to_vec(),
-        esp_yields: has_fast_aes(),
-        esn: true,
-        child_pfs: false,
-        lifetimes: Lifetimes::default(),
-        cookie_threshold: 64,
-        fragment_size: 1280,
-        keylog: false,
-    }
+    let entity = LocalEntity { address: ours, signing_key: asker.key.seed() };
+    ike::Config::usual(vec![entity], pad, Spd::new(vec![policy]), has_fast_aes())
 }
 
 struct Talk {

@@ -12,7 +12,7 @@ use std::{io, mem};
 
 use tokio::sync::mpsc;
 
-use super::batch::{Stop, TunRead, TunWrite, UdpReceive, UdpSend};
+use super::batch::{ReceiveBatch, Stop, TunRead, TunWrite, UdpReceive, UdpSend};
 use super::counters::{Clock, Counters, DropReason, Summary, ViolationLog};
 use super::event::{Event, UdpPath};
 use super::queue::{self, EventQueue, MAX_IKE_MESSAGE};
@@ -165,6 +165,15 @@ struct Desk {
 }
 
 impl Desk {
+    /// Takes the next batch without waiting; false when there is none, or when it is time to stop.
+    fn receive(&self, socket: &mut impl UdpReceive, batch: &mut ReceiveBatch) -> io::Result<bool> {
+        let received = !self.stop.is_stopped() && socket.try_receive(batch)?;
+        if received {
+            self.counters.count_drops(DropReason::Truncated, batch.lost());
+        }
+        Ok(received)
+    }
+
     fn tell(&self, event: Event) {
         self.counted(self.queue.tell(event));
     }

@@ -94,3 +94,23 @@ pub struct Config {
     /// Emit `Event::IkeKeys` and `Event::ChildKeys` for a key log.
     pub keylog: bool,
 }
+
+impl Config {
+    /// What is usual for everything that need not be chosen; `fast_aes` says what this CPU is fast at.
+    pub fn usual(entities: Vec<LocalEntity>, pad: Pad, spd: Spd, fast_aes: bool) -> Self {
+        Self {
+            entities,
+            pad: Arc::new(pad),
+            spd: Arc::new(spd),
+            ike_suites: vec![IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm],
+            esp_suites: EspSuite::by_speed(fast_aes).to_vec(),
+            esp_yields: fast_aes,
+            esn: true,
+            child_pfs: false,
+            lifetimes: Lifetimes::default(),
+            cookie_threshold: 64,
+            fragment_size: 1280,
+            keylog: false,
+        }
+    }
+}

@@ -63,8 +63,7 @@ impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
         let mut batch = ReceiveBatch::new();
         while !self.desk.stop.is_stopped() {
             self.socket.wait()?;
-            while !self.desk.stop.is_stopped() && self.socket.try_receive(&mut batch)? {
-                self.desk.counters.count_drops(DropReason::Truncated, batch.lost());
+            while self.desk.receive(&mut self.socket, &mut batch)? {
                 self.work_off(&batch, (self.desk.clock)());
                 // What is held leaves with the batch: never by a timer.
                 self.delivery.flush();
@@ -261,8 +260,7 @@ impl<U: UdpReceive> IkeOnly<U> {
         let mut batch = ReceiveBatch::new();
         while !self.desk.stop.is_stopped() {
             self.socket.wait()?;
-            while !self.desk.stop.is_stopped() && self.socket.try_receive(&mut batch)? {
-                self.desk.counters.count_drops(DropReason::Truncated, batch.lost());
+            while self.desk.receive(&mut self.socket, &mut batch)? {
                 for datagram in batch.datagrams() {
                     for payload in datagram.payloads() {
                         self.desk.ike(datagram.path, payload);
