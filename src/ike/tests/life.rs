@@ -2,6 +2,7 @@
 
 use super::pair::*;
 use crate::ike::CloseReason;
+use crate::ike::timer::Timer;
 use crate::sim::network::Conditions;
 
 /// A few seconds with traffic, long enough for deletes and draining.
@@ -62,6 +63,51 @@ fn the_ike_sa_is_rekeyed_and_children_move() {
         settle(&mut pair);
         pair.assert_agreed();
     }
+}
+
+/// B rekeys the IKE SA, and nothing that A says arrives any more, for this long.
+fn rekeyed_and_unheard(duration: std::time::Duration) -> Pair {
+    let mut pair = Pair::connected(Setup::default());
+    let (id, source) = (pair.ikes(B)[0].id, pair.hosts[A].v4);
+    pair.lose = Some(Box::new(move |datagram| *datagram.source.ip() == source));
+    pair.act(B, |endpoint, now| endpoint.rekey_ike(now, id));
+    pair.run(duration);
+    pair
+}
+
+#[test]
+fn a_rekeyed_sa_stays_while_the_peer_may_not_have_heard_of_its_heir() {
+    let pair = rekeyed_and_unheard(secs(59));
+    assert_eq!(pair.ikes(A).len(), 2);
+}
+
+#[test]
+fn a_rekeyed_sa_goes_after_a_minute_even_if_nothing_was_heard_of_its_heir() {
+    let pair = rekeyed_and_unheard(secs(100));
+    let left = pair.ikes(A);
+    assert_eq!(left.len(), 1);
+    assert!(!left[0].initiator, "the heir, which B began, is left");
+}
+
+#[test]
+fn an_heir_made_after_its_turn_to_be_authenticated_has_its_turn_soon_and_not_at_once() {
+    let change = |_: usize, config: &mut crate::ike::Config| config.lifetimes.reauth = secs(600);
+    let mut pair = Pair::connected(Setup { change, ..Setup::default() });
+    for host in [A, B] {
+        let id = pair.ikes(host)[0].id;
+        let put_off = pair.now + secs(700);
+        pair.act(host, |endpoint, now| {
+            endpoint.with(now, id, |sa, _| sa.timers.set(Timer::Reauth, put_off));
+        });
+    }
+    pair.run(secs(650));
+    let id = pair.ikes(A)[0].id;
+    pair.act(A, |endpoint, now| endpoint.rekey_ike(now, id));
+    pair.run(secs(5));
+    assert!(pair.ikes(A).iter().all(|ike| ike.age > secs(600)), "not at once");
+    pair.run(secs(55));
+    assert!(pair.ikes(A).iter().all(|ike| ike.age < secs(60)), "soon");
+    pair.assert_agreed();
 }
 
 #[test]
