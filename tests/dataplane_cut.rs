@@ -4,18 +4,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use domicile::dataplane::batch::{PacketBuffer, SendBatch, Stop, TunRead, TunWrite};
-use domicile::dataplane::event::{Event, UdpPath};
+use domicile::dataplane::event::Event;
 use domicile::dataplane::inbound;
 use domicile::dataplane::offload::{Features, Offload, PartialChecksum, Protocol, Segments};
 use domicile::dataplane::outbound::{self, Verdict};
 use domicile::dataplane::split::Split;
-use domicile::dataplane::tables::{Outbound, Reader};
+use domicile::dataplane::tables::Reader;
 use domicile::dataplane::worker::{self, Edges, Workers};
 use domicile::io::sys::{self, StopEvent};
 use domicile::io::udp::Udp;
@@ -113,10 +113,6 @@ struct Device {
     from_apps: Arc<(Mutex<Queue>, Condvar)>,
     to_apps: Arc<Mutex<Vec<Vec<u8>>>>,
     stopped: Arc<AtomicBool>,
-    /// What an application says as soon as it hears something.
-    answer: Arc<Mutex<Option<Vec<u8>>>>,
-    /// Nobody is woken when there is something to read.
-    deaf: Arc<AtomicBool>,
 }
 
 impl Device {
@@ -131,16 +127,12 @@ impl Device {
 
     fn waited(&self) {
         let (queue, changed) = &*self.from_apps;
-        let deaf = self.deaf.load(Ordering::SeqCst);
-        let idle = |queue: &mut Queue| (deaf || queue.is_empty()) && !self.stopped.load(Ordering::SeqCst);
+        let idle = |queue: &mut Queue| queue.is_empty() && !self.stopped.load(Ordering::SeqCst);
         drop(changed.wait_while(queue.lock().unwrap(), idle).unwrap());
     }
 
     fn heard(&self, packet: &[u8]) {
         self.to_apps.lock().unwrap().push(packet.to_vec());
-        if let Some(answer) = self.answer.lock().unwrap().take() {
-            self.from_apps.0.lock().unwrap().push_back((answer, Offload::default()));
-        }
     }
 }
 
@@ -155,10 +147,6 @@ impl TunRead for Device {
     fn wait(&mut self) -> io::Result<()> {
         self.waited();
         Ok(())
-    }
-
-    fn another(&self) -> Option<Self> {
-        Some(self.clone())
     }
 }
 
@@ -202,6 +190,7 @@ fn start_on(device: &Device, udp: Udp, reader: &Reader) -> (Workers, tokio::sync
         udp_send: udp,
         relay: no_relay(),
         coalesce: true,
+        single: false,
     };
     let stop = Arc::new(StopBoth(device.clone(), stop));
     worker::start(edges, reader, stop, sys::monotonic).unwrap()
@@ -266,32 +255,5 @@ fn a_begun_checksum_is_completed_before_it_is_sealed() {
     device.send((packet, Offload { segments: None, ..offload }));
     let Some(Event::Acquire { packet }) = events.blocking_recv() else { panic!("no packet") };
     assert!(packet == expected);
-    workers.stop();
-}
-
-#[test]
-fn who_delivered_a_packet_sends_the_answer() {
-    let (mut publisher, reader) = receiver(NO_LIMITS);
-    let udp = Udp::bind(Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap();
-    let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let SocketAddr::V4(remote) = peer.local_addr().unwrap() else { panic!("IPv4") };
-    let path = UdpPath::direct(SocketAddrV4::new(Ipv4Addr::LOCALHOST, udp.port()), remote);
-    let sa = outbound_sa(SPI + 1, bob(), alice(), NO_LIMITS);
-    publisher.set_outbound(bob(), alice(), Outbound { sa, path, mtu: 1380 });
-    // T sleeps whatever happens: only U can have sent what arrives.
-    let device = Device::default();
-    device.deaf.store(true, Ordering::SeqCst);
-    *device.answer.lock().unwrap() = Some(packet(bob(), alice(), 30));
-    let (workers, _events) = start_on(&device, udp, &reader);
-    let (_alice, alice_reader) = sender(NO_LIMITS, 1380);
-    let mut batch = SendBatch::new();
-    outbound::process(&alice_reader, &packet(alice(), bob(), 10), &mut batch);
-    peer.send_to(batch.datagrams().next().unwrap().bytes, path.local).unwrap();
-    let mut datagram = [0; 2000];
-    let (len, _) = peer.recv_from(&mut datagram).unwrap();
-    assert_eq!(datagram[..4], (SPI + 1).to_be_bytes());
-    assert!(len > 70);
-    assert_eq!(*device.to_apps.lock().unwrap(), [packet(alice(), bob(), 10)]);
     workers.stop();
 }

@@ -97,6 +97,7 @@ fn start(reader: &Reader, udp: &Udp, packets: Vec<Vec<u8>>, relay: Relay) -> Run
         udp_send: udp.clone(),
         relay,
         coalesce: true,
+        single: false,
     };
     let (workers, _events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic).unwrap();
     Running { workers, received, arrived, _events }

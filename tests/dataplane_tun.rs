@@ -72,6 +72,7 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
         udp_send: udp,
         relay: no_relay(),
         coalesce: true,
+        single: false,
     };
     let (mut workers, _events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic).unwrap();
 
@@ -125,6 +126,7 @@ fn an_idle_device_stops_at_once() {
         udp_send: udp,
         relay: no_relay(),
         coalesce: true,
+        single: false,
     };
     let (workers, _events) = worker::start(edges, &reader, Arc::new(stop.clone()), sys::monotonic).unwrap();
     std::thread::sleep(Duration::from_millis(50));

@@ -222,6 +222,7 @@ impl Host {
             udp_send: NetOut(Arc::clone(&host.to_net)),
             relay,
             coalesce,
+            single: false,
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(host.clone()), sys::monotonic).unwrap();
         (host, workers, events)
@@ -528,6 +529,7 @@ fn both_directions_over_real_sockets() {
             udp_send: end.udp.clone(),
             relay: no_relay(),
             coalesce: true,
+            single: false,
         };
         (apps, worker::start(edges, &end.reader, Arc::new(stop_all), sys::monotonic).unwrap())
     });

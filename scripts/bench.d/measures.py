@@ -25,6 +25,7 @@ class Session:
         self.first_packet, self.profile = first_packet, options.profile
         self.right = product.inside["right"]
         self.single = None
+        self.relayed = None
         self.loaded = False
 
     def server(self, pair, to=None):
@@ -231,25 +232,34 @@ class Detour(Pair):
             run(["ip", "-n", self.netns(side), "route", "add", "default", "via", gateway.split("/")[0]])
 
 
-def relay_cpu_s_per_gib(session):
-    """Of the home's process alone, while one TCP stream between two of its members goes through it."""
-    product = session.product
-    if not isinstance(product, Domicile):
-        return None
-    pair = Detour(product.name, session.default_veth)
-    try:
-        far = product.home(pair)["right"]
-        pair.finish(pair.probe("left", "first", far, 20), 30)
-        pair.note_tunnel()
-        before = pair.tunnel_seconds(["home"])
-        end = session.transfer(pair=pair, to=far)
+def through_a_home(session):
+    """One TCP stream between two members by way of their home: Gbit/s, and CPU seconds per GiB of the home and of both ends."""
+    if session.relayed is None:
+        product = session.product
+        if not isinstance(product, Domicile):
+            return None
+        pair = Detour(product.name, session.default_veth)
+        try:
+            far = product.home(pair)["right"]
+            pair.finish(pair.probe("left", "first", far, 20), 30)
+            pair.note_tunnel()
+            before = pair.tunnel_seconds(["home"]), pair.tunnel_seconds()
+            end = session.transfer(pair=pair, to=far)
+            home, ends = pair.tunnel_seconds(["home"]) - before[0], pair.tunnel_seconds() - before[1]
+        finally:
+            pair.close()
         received = end["sum_received"]["bytes"]
-        used = pair.tunnel_seconds(["home"]) - before
-        if not received or used < received / (100 * GIB):
-            raise Failed(f"the home used {used:.2f} s of CPU for {received} octets: they did not go through it")
-        return used * GIB / received
-    finally:
-        pair.close()
+        if not received or home < received / (100 * GIB):
+            raise Failed(f"the home used {home:.2f} s of CPU for {received} octets: they did not go through it")
+        session.relayed = end["sum_received"]["bits_per_second"] / 1e9, home * GIB / received, ends * GIB / received
+    return session.relayed
+
+
+def relay_part(which):
+    def measure(session):
+        relayed = through_a_home(session)
+        return None if relayed is None else relayed[which]
+    return measure
 
 
 UP, DOWN = "higher", "lower"
@@ -269,7 +279,9 @@ MEASURES = [
     Measure("cpu_s_per_gib", "s", DOWN, "user and system time of both ends' processes per GiB of TCP", cpu_s_per_gib),
     Measure("machine_cpu_s_per_gib", "s", DOWN, "time that all CPUs were busy per GiB of TCP: iperf3 and the kernel included",
             machine_cpu_s_per_gib),
-    Measure("relay_cpu_s_per_gib", "s", DOWN, "user and system time of a home per GiB of TCP that it relays", relay_cpu_s_per_gib),
+    Measure("relay_tcp1", "Gbit/s", UP, "TCP, one stream, between two members by way of their home", relay_part(0)),
+    Measure("relay_cpu_s_per_gib", "s", DOWN, "user and system time of the home per GiB of that", relay_part(1)),
+    Measure("relay_ends_cpu_s_per_gib", "s", DOWN, "the same of both members together", relay_part(2)),
     Measure("rss", "MB", DOWN, "peak resident memory of one end, the larger, after load", rss),
     Measure("first_packet", "ms", DOWN, "from the first packet (or the command to connect) to its answer, handshake included",
             first_packet),

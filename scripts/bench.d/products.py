@@ -112,6 +112,10 @@ class Domicile(Product):
         for host in pair.HOSTS:
             (pair.dir / host).mkdir()
         at("home", "home", "init", "--address", pair.HOME, "--domain", "home.example", "--allow-special")
+        # What a relay can do, not what it lets a member have by default (2 Gbit/s).
+        file = pair.dir / "home/domicile.toml"
+        limits = "[home_agent]\nrelay_member_bytes = 100000000000\nrelay_source_bytes = 100000000000"
+        file.write_text(file.read_text().replace("[home_agent]", limits, 1))
         self.up(pair, "home", pair.dir / "home/domicile.toml")
         for side in SIDES:
             at("home", "home", "node", "add", side)

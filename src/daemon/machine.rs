@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::mpsc;
 
@@ -135,6 +136,7 @@ impl Edge {
             udp_send: udp.clone(),
             relay,
             coalesce: features.coalesce,
+            single: thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1),
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
         Ok((Self { netlink, plan, workers, tun: tun.writer(), udp, ike, filtered, owners }, events))

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 use super::event::UdpPath;
 use super::offload::{Accepts, Offload};
@@ -423,11 +424,8 @@ pub trait TunRead: Send + 'static {
     /// The device is gone or broken: the worker gives up.
     fn try_read(&mut self, buffer: &mut PacketBuffer) -> io::Result<bool>;
 
-    /// The same source once more, if one of them may wait while another one reads: each packet goes to one of them.
-    fn another(&self) -> Option<Self>
-    where
-        Self: Sized,
-    {
+    /// What [`UdpReceive::wait_with`] can wait for; `None`, and a thread of its own waits with [`Self::wait`].
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
@@ -466,6 +464,27 @@ pub trait UdpReceive: Send + 'static {
     /// # Errors
     /// As [`Self::try_receive`].
     fn wait(&mut self) -> io::Result<()>;
+
+    /// The same, or until `other` can be read. A source that cannot wait for anything else does not: whoever has a
+    /// descriptor for it to wait for has a source that can.
+    ///
+    /// # Errors
+    /// As [`Self::try_receive`].
+    fn wait_with(&mut self, other: BorrowedFd<'_>) -> io::Result<Beside> {
+        let _ = other;
+        self.wait().map(|()| Beside::Quiet)
+    }
+}
+
+/// What a wait saw of the other descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Quiet,
+    /// It can be read.
+    Readable,
+    /// It is broken: whatever was behind it is no more.
+    Gone,
 }
 
 /// Where datagrams go. Shared by a worker and the control plane.

@@ -34,6 +34,7 @@
 //!     udp_send: udp.clone(),
 //!     relay: Relay::new(relay_reader, Limits::default(), [7; 16]), // a random seed
 //!     coalesce: true,
+//!     single: false,
 //! };
 //! let (mut workers, mut events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic)?;
 //! // tokio::select! { event = events.recv() => …, failure = workers.failed() => … }

@@ -1,9 +1,11 @@
-//! The worker threads: T (TUN to UDP), U (UDP to TUN) and, where there is one, a second U for the IKE-only socket on
-//! port 500. They block in the sources' `wait` and nowhere else for long, and never wait for the control plane.
+//! The worker threads: U (UDP to TUN, and TUN to UDP while that is brief), T (TUN to UDP when it is much) and, where there
+//! is one, a second U for the IKE-only socket on port 500. They block in the sources' `wait` and nowhere else for long, and
+//! never wait for the control plane.
 
 mod forward;
 mod inbound;
 mod outbound;
+mod shift;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Edges<R, W, U, S> {
     pub relay: Relay,
     /// Whether packets of a flow are joined for the TUN.
     pub coalesce: bool,
+    /// There is one CPU: one thread does both directions.
+    pub single: bool,
 }
 
 /// A worker ended although nobody asked it to.
@@ -71,17 +75,18 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
     // One place per worker: a failure is never lost.
     let (failed, failures) = mpsc::channel(3);
     let mut workers = Workers { stop, threads: Vec::new(), failures, summary: Summary::default() };
-    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send, relay, coalesce } = edges;
+    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send, relay, coalesce, single } = edges;
 
     let desk = workers.desk(reader, &queue, clock);
     let outbound = Outbound::new(tun_read, tun_write.clone(), udp_send.clone(), desk);
-    let (outbound, turn) = outbound::Worker::new(outbound);
-    workers.spawn("tun", failed.clone(), move || outbound.run())?;
+    let (keeper, helper) = shift::divide(outbound, Arc::clone(&workers.stop), single)?;
+    if let Some(helper) = helper {
+        workers.spawn("tun", failed.clone(), move || helper.run())?;
+    }
 
     workers.summary.add_relay(relay.counters());
-    let forward = Forward::new(relay, udp_send);
-    let inbound =
-        Inbound::new(udp_receive, tun_write, coalesce, workers.desk(reader, &queue, clock), forward, turn);
+    let (forward, desk) = (Forward::new(relay, udp_send), workers.desk(reader, &queue, clock));
+    let inbound = Inbound::new(udp_receive, tun_write, coalesce, desk, forward, keeper, single);
     workers.spawn("udp", failed.clone(), move || inbound.run())?;
 
     if let Some(socket) = ike_receive {

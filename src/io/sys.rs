@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -64,37 +64,41 @@ impl Stop for StopEvent {
     }
 }
 
-/// How a wait ended.
+/// What a wait found of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
+    /// Nothing: another one ended the wait, or the stop signal is set.
+    Nothing,
     /// There is something to read.
     Readable,
     /// The descriptor has an error pending or its device is gone.
     Broken,
-    /// The stop signal is set.
-    Stopped,
 }
 
-/// Waits until `fd` can be read or `stop` is set.
-pub(super) fn wait_readable(fd: BorrowedFd<'_>, stop: &StopEvent) -> io::Result<Readiness> {
-    let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let mut fds = [poll(fd.as_raw_fd()), poll(stop.inner.event.as_raw_fd())];
+/// Waits until `fd` can be read, or `other`, or `stop` is set; says what it found of the two.
+pub(super) fn wait_readable(
+    fd: BorrowedFd<'_>,
+    other: Option<BorrowedFd<'_>>,
+    stop: &StopEvent,
+) -> io::Result<[Readiness; 2]> {
+    // A negative descriptor is none.
+    let poll = |fd: Option<RawFd>| libc::pollfd { fd: fd.unwrap_or(-1), events: libc::POLLIN, revents: 0 };
+    let raw = |fd: BorrowedFd<'_>| fd.as_raw_fd();
+    let mut fds = [poll(Some(raw(fd))), poll(other.map(raw)), poll(Some(stop.inner.event.as_raw_fd()))];
     loop {
-        // SAFETY: `fds` is an array of two initialised pollfd that outlives the call.
-        match check(unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) }) {
+        // SAFETY: `fds` is an array of three initialised pollfd that outlives the call.
+        match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) }) {
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    let [source, event] = fds;
-    Ok(if event.revents != 0 {
-        Readiness::Stopped
-    } else if source.revents & libc::POLLIN != 0 {
-        Readiness::Readable
-    } else {
-        Readiness::Broken
-    })
+    let [one, two, _] = fds;
+    Ok([one, two].map(|polled| match polled.revents {
+        0 => Readiness::Nothing,
+        events if events & libc::POLLIN != 0 => Readiness::Readable,
+        _ => Readiness::Broken,
+    }))
 }
 
 /// Makes an open `/dev/net/tun` the device `name`, without packet information in front of packets and, where
@@ -250,16 +254,30 @@ mod tests {
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 let (stop, socket) = (stop.clone(), socket.try_clone().unwrap());
-                std::thread::spawn(move || wait_readable(socket.as_fd(), &stop).unwrap())
+                std::thread::spawn(move || wait_readable(socket.as_fd(), None, &stop).unwrap())
             })
             .collect();
         std::thread::sleep(Duration::from_millis(20));
         let asked = Instant::now();
         stop.stop();
         for waiter in waiters {
-            assert_eq!(waiter.join().unwrap(), Readiness::Stopped);
+            assert_eq!(waiter.join().unwrap(), [Readiness::Nothing; 2]);
         }
         assert!(stop.is_stopped());
         assert!(asked.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_wait_for_two_tells_them_apart() {
+        let stop = StopEvent::new().unwrap();
+        let (one, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let wait = || wait_readable(socket.as_fd(), Some(one.as_fd()), &stop).unwrap();
+        io::Write::write_all(&mut far, &[1]).unwrap();
+        assert_eq!(wait(), [Readiness::Nothing, Readiness::Readable]);
+        socket.send_to(&[1], socket.local_addr().unwrap()).unwrap();
+        assert_eq!(wait(), [Readiness::Readable; 2]);
+        io::Read::read_exact(&mut &one, &mut [0]).unwrap();
+        assert_eq!(wait(), [Readiness::Readable, Readiness::Nothing]);
     }
 }

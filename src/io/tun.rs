@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
@@ -131,7 +131,6 @@ fn attach(name: &str, header: bool) -> Result<File, OpenError> {
 }
 
 /// The reading side.
-#[derive(Clone)]
 pub struct TunReader {
     file: Arc<File>,
     header: bool,
@@ -163,14 +162,14 @@ impl TunRead for TunReader {
         Ok(true)
     }
 
-    fn another(&self) -> Option<Self> {
-        Some(self.clone())
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        match sys::wait_readable(self.file.as_fd(), &self.stop)? {
-            Readiness::Readable | Readiness::Stopped => Ok(()),
-            Readiness::Broken => Err(io::Error::other("the TUN device was removed")),
+        match sys::wait_readable(self.file.as_fd(), None, &self.stop)? {
+            [Readiness::Broken, _] => Err(io::Error::other("the TUN device was removed")),
+            [Readiness::Readable | Readiness::Nothing, _] => Ok(()),
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,7 +19,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sys::{self, Readiness, StopEvent};
 use super::{mmsg, sys::set_ip_option};
-use crate::dataplane::batch::{MAX_SEGMENTS, ReceiveBatch, Run, SendBatch, SendReport, UdpReceive, UdpSend};
+use crate::dataplane::batch::{
+    Beside, MAX_SEGMENTS, ReceiveBatch, Run, SendBatch, SendReport, UdpReceive, UdpSend,
+};
 use crate::dataplane::event::UdpPath;
 use crate::dataplane::offload::Features;
 
@@ -220,6 +222,16 @@ pub struct UdpReceiver {
     stop: StopEvent,
 }
 
+impl UdpReceiver {
+    /// Taking a pending error clears it.
+    fn clear(&self, found: Readiness) -> io::Result<()> {
+        if found == Readiness::Broken {
+            self.shared.socket.take_error()?;
+        }
+        Ok(())
+    }
+}
+
 impl UdpReceive for UdpReceiver {
     fn try_receive(&mut self, batch: &mut ReceiveBatch) -> io::Result<bool> {
         match mmsg::receive(self.shared.socket.as_fd(), self.port, batch) {
@@ -233,12 +245,18 @@ impl UdpReceive for UdpReceiver {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        match sys::wait_readable(self.shared.socket.as_fd(), &self.stop)? {
-            Readiness::Readable | Readiness::Stopped => {}
-            // Taking the pending error clears it.
-            Readiness::Broken => drop(self.shared.socket.take_error()?),
-        }
-        Ok(())
+        let [found, _] = sys::wait_readable(self.shared.socket.as_fd(), None, &self.stop)?;
+        self.clear(found)
+    }
+
+    fn wait_with(&mut self, other: BorrowedFd<'_>) -> io::Result<Beside> {
+        let [found, beside] = sys::wait_readable(self.shared.socket.as_fd(), Some(other), &self.stop)?;
+        self.clear(found)?;
+        Ok(match beside {
+            Readiness::Nothing => Beside::Quiet,
+            Readiness::Readable => Beside::Readable,
+            Readiness::Broken => Beside::Gone,
+        })
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use super::Desk;
 use super::forward::Forward;
-use super::outbound::Turn;
-use crate::dataplane::batch::{PacketBuffer, ReceiveBatch, TunWrite, UdpReceive, UdpSend};
+use super::shift::{Answers, Keeper, Turn};
+use crate::dataplane::batch::{PacketBuffer, ReceiveBatch, TunRead, TunWrite, UdpReceive, UdpSend};
 use crate::dataplane::coalesce::{Coalescer, Joined};
 use crate::dataplane::counters::{Counters, DropReason, RateLimit};
 use crate::dataplane::event::{Control, Event, UdpPath};
@@ -19,8 +20,7 @@ use crate::dataplane::tables::Receiving;
 /// Unknown SPIs per second that the control plane is told of: enough for a peer that did not notice our restart.
 const UNKNOWN_SPI_PER_SECOND: u32 = 16;
 
-/// Whether a batch is a single datagram of at most an Ethernet's size: of a conversation, not of a flood, so that an answer
-/// may be there by now and nothing else is more urgent.
+/// Whether a batch is a single datagram of at most an Ethernet's size: of a conversation, not of a flood.
 fn is_brief(batch: &ReceiveBatch) -> bool {
     const BRIEF: usize = 1500;
     let mut datagrams = batch.datagrams();
@@ -37,39 +37,56 @@ struct Payload<'a> {
 }
 
 /// U.
-pub(super) struct Inbound<U, W, S> {
+pub(super) struct Inbound<U, R, W, S> {
     socket: U,
     delivery: Delivery<W>,
     desk: Desk,
     unknown: RateLimit,
     forward: Forward<S>,
-    turn: Option<Turn>,
+    keeper: Keeper<R, W, S>,
+    /// `None`: whoever answers may need the CPU on which we would look for the answer.
+    answers: Option<Answers>,
 }
 
-impl<U: UdpReceive, W: TunWrite, S: UdpSend> Inbound<U, W, S> {
+impl<U: UdpReceive, R: TunRead, W: TunWrite, S: UdpSend> Inbound<U, R, W, S> {
     pub(super) fn new(
         socket: U,
         tun: W,
         coalesce: bool,
         desk: Desk,
         forward: Forward<S>,
-        turn: Option<Turn>,
+        keeper: Keeper<R, W, S>,
+        single: bool,
     ) -> Self {
         let delivery = Delivery::new(tun, coalesce, Arc::clone(&desk.counters));
-        Self { socket, delivery, desk, unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND), forward, turn }
+        let (unknown, answers) = (RateLimit::new(UNKNOWN_SPI_PER_SECOND), (!single).then(Answers::default));
+        Self { socket, delivery, desk, unknown, forward, keeper, answers }
     }
 
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut batch = ReceiveBatch::new();
         while !self.desk.stop.is_stopped() {
-            self.socket.wait()?;
-            while self.desk.receive(&mut self.socket, &mut batch)? {
-                self.work_off(&batch, (self.desk.clock)());
+            let received = self.desk.receive(&mut self.socket, &mut batch)?;
+            if received {
+                let now = (self.desk.clock)();
+                self.work_off(&batch, now);
                 // What is held leaves with the batch: never by a timer.
                 self.delivery.flush();
                 self.forward.end_batch(&self.desk);
-                if let Some(turn) = self.turn.as_mut().filter(|_| is_brief(&batch)) {
-                    turn();
+                if let Some(answers) = &mut self.answers {
+                    answers.came(is_brief(&batch), now);
+                }
+            }
+            let turn = self.keeper.turn()?;
+            if let (Turn::Brief, Some(answers)) = (turn, &mut self.answers) {
+                answers.asked((self.desk.clock)());
+            }
+            if !received && turn == Turn::Nothing {
+                if self.answers.as_mut().is_some_and(|answers| answers.is_due(self.desk.clock)) {
+                    // To whoever needs the CPU for better.
+                    thread::yield_now();
+                } else {
+                    self.keeper.wait(&mut self.socket)?;
                 }
             }
         }

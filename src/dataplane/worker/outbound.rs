@@ -1,14 +1,10 @@
-//! T: TUN to UDP.
-//!
-//! U may take a turn, too: what it delivers is often answered at once (an echo, an acknowledgement), and whoever delivered
-//! it is awake already, while T would have to be woken. A lock keeps the order: whoever has it reads, seals and sends
-//! before the next one reads. T never holds it while it waits, and U never waits for it.
+//! TUN to UDP: what the thread does that has the TUN (see [`super::shift`]).
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Desk;
-use crate::dataplane::batch::{PacketBuffer, SendBatch, Stop, TunRead, TunWrite, UdpSend};
+use super::shift::Turn;
+use crate::dataplane::batch::{Beside, PacketBuffer, SendBatch, TunRead, TunWrite, UdpReceive, UdpSend};
 use crate::dataplane::counters::{DropReason, RateLimit};
 use crate::dataplane::event::Event;
 use crate::dataplane::offload::{Offload, PartialChecksum, Segments};
@@ -20,51 +16,13 @@ use crate::wire::icmpv6::{self, Unreachable};
 /// destination and path MTU.
 const ICMP_PER_SECOND: u32 = 1000;
 
-/// What U calls when there may be an answer to what it delivered.
-pub(super) type Turn = Box<dyn FnMut() + Send>;
+/// Packets in one turn of U, which has datagrams to open, too.
+const PER_TURN: usize = 32;
 
-/// T.
-pub(super) struct Worker<R, W, S> {
-    /// Waits; `None` when there is only one reader.
-    waiter: Option<R>,
-    shared: Arc<Mutex<Outbound<R, W, S>>>,
-    stop: Arc<dyn Stop>,
-}
+/// More packets than this at once are bulk.
+const BRIEF: usize = 4;
 
-impl<R: TunRead, W: TunWrite, S: UdpSend> Worker<R, W, S> {
-    /// T, and turns for U where the device allows it.
-    pub(super) fn new(outbound: Outbound<R, W, S>) -> (Self, Option<Turn>) {
-        let (waiter, stop) = (outbound.tun.another(), Arc::clone(&outbound.desk.stop));
-        let shared = Arc::new(Mutex::new(outbound));
-        let turn = waiter.is_some().then(|| {
-            let shared = Arc::clone(&shared);
-            Box::new(move || {
-                if let Ok(mut outbound) = shared.try_lock() {
-                    outbound.turn();
-                }
-            }) as Turn
-        });
-        (Self { waiter, shared, stop }, turn)
-    }
-
-    pub(super) fn run(mut self) -> io::Result<()> {
-        while !self.stop.is_stopped() {
-            match &mut self.waiter {
-                Some(waiter) => waiter.wait()?,
-                None => self.outbound().tun.wait()?,
-            }
-            self.outbound().drain()?;
-        }
-        Ok(())
-    }
-
-    /// A panic of U ends the program; until then T does its work.
-    fn outbound(&self) -> MutexGuard<'_, Outbound<R, W, S>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What T works with.
+/// Where packets come from, what they become, and where they go.
 pub(super) struct Outbound<R, W, S> {
     tun: R,
     replies: W,
@@ -90,25 +48,58 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
         }
     }
 
+    /// Whether another thread can wait for packets beside what it waits for.
+    pub(super) fn can_be_waited_for(&self) -> bool {
+        self.tun.descriptor().is_some()
+    }
+
+    /// Waits for packets.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.tun.wait()
+    }
+
+    /// Waits for packets and for datagrams.
+    pub(super) fn wait_with(&self, socket: &mut impl UdpReceive) -> io::Result<()> {
+        match self.tun.descriptor() {
+            None => socket.wait(),
+            Some(tun) => match socket.wait_with(tun)? {
+                Beside::Quiet | Beside::Readable => Ok(()),
+                Beside::Gone => Err(io::Error::other("the TUN device was removed")),
+            },
+        }
+    }
+
     /// Sends all that is there.
-    fn drain(&mut self) -> io::Result<()> {
+    pub(super) fn drain(&mut self) -> io::Result<Turn> {
+        self.send_up_to(usize::MAX)
+    }
+
+    /// Sends what is there, but not for long.
+    pub(super) fn turn(&mut self) -> io::Result<Turn> {
+        self.send_up_to(PER_TURN)
+    }
+
+    fn send_up_to(&mut self, most: usize) -> io::Result<Turn> {
+        let (mut count, mut is_bulk) = (0, false);
         // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
-        while !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
+        while count < most && !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
+            count += 1;
+            is_bulk |= self.packet.offload().segments.is_some();
             self.handle();
             if self.batch.is_due() {
                 self.flush();
+                // A whole message is enough for a turn.
+                if most == PER_TURN {
+                    break;
+                }
             }
         }
         self.flush();
-        Ok(())
-    }
-
-    /// Sends one packet or super-packet, if there is one. What is wrong with the device T will tell.
-    fn turn(&mut self) {
-        if let Ok(true) = self.tun.try_read(&mut self.packet) {
-            self.handle();
-            self.flush();
-        }
+        Ok(match count {
+            0 => Turn::Nothing,
+            1..=BRIEF if !is_bulk => Turn::Brief,
+            _ => Turn::Bulk,
+        })
     }
 
     fn handle(&mut self) {

@@ -1,0 +1,246 @@
+//! Who reads the TUN.
+//!
+//! U does, while what comes from there is brief: it waits for datagrams and packets at once. What U delivers is often
+//! answered at once (an echo, an acknowledgement), and U is awake then, while another thread would have to be woken, which costs
+//! more than all the rest that is done for a small packet. Bulk is T's: a thread of its own, so that
+//! sealing and opening go on side by side. With one CPU there is no T.
+//!
+//! The outbound side is handed over whole, so that there is one reader at a time, who reads, seals and sends: that keeps the order.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+
+use super::outbound::Outbound;
+use crate::dataplane::batch::{Beside, Stop, TunRead, TunWrite, UdpReceive, UdpSend};
+
+/// So many turns with bulk in a row, and T takes over: one large answer is no reason to wake anybody.
+const BULK: u32 = 8;
+
+/// So many times in a row T was woken for something brief, and U takes over again.
+const CALM: u32 = 64;
+
+/// What a turn at the TUN found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// No packet.
+    Nothing,
+    /// A few small packets.
+    Brief,
+    /// A super-packet, or many small packets.
+    Bulk,
+}
+
+/// The whole outbound side.
+type Shift<R, W, S> = Box<Outbound<R, W, S>>;
+
+/// U's part.
+pub(super) struct Keeper<R, W, S> {
+    outbound: Option<Shift<R, W, S>>,
+    bulk: u32,
+    /// Where it is handed to; `None`: there is no T, or nothing to hand over ever.
+    helper: Option<SyncSender<Shift<R, W, S>>>,
+    returned: Receiver<Shift<R, W, S>>,
+    /// Readable when it was returned: U waits in `poll`.
+    bell: UnixStream,
+}
+
+/// T.
+pub(super) struct Helper<R, W, S> {
+    given: Receiver<Shift<R, W, S>>,
+    /// `None`: it has the TUN for good.
+    back: Option<SyncSender<Shift<R, W, S>>>,
+    bell: UnixStream,
+    stop: Arc<dyn Stop>,
+}
+
+/// Divides the work between U and T: T is there unless there is a `single` CPU, and has the TUN for good where that is
+/// nothing that U could wait for.
+///
+/// # Errors
+/// The process has no file descriptor left.
+pub(super) fn divide<R: TunRead, W: TunWrite, S: UdpSend>(
+    outbound: Outbound<R, W, S>,
+    stop: Arc<dyn Stop>,
+    single: bool,
+) -> io::Result<(Keeper<R, W, S>, Option<Helper<R, W, S>>)> {
+    let (near, far) = UnixStream::pair()?;
+    let (give, given) = mpsc::sync_channel(1);
+    let (back, returned) = mpsc::sync_channel(1);
+    let (is_shared, outbound) = (outbound.can_be_waited_for(), Box::new(outbound));
+    let mut keeper = Keeper { outbound: None, bulk: 0, helper: None, returned, bell: near };
+    if is_shared {
+        keeper.outbound = Some(outbound);
+    } else {
+        // The channel is empty.
+        let _ = give.try_send(outbound);
+    }
+    keeper.helper = (is_shared && !single).then_some(give);
+    let back = is_shared.then_some(back);
+    let helper = (!is_shared || !single).then_some(Helper { given, back, bell: far, stop });
+    Ok((keeper, helper))
+}
+
+impl<R: TunRead, W: TunWrite, S: UdpSend> Keeper<R, W, S> {
+    /// Sends what is there, within limits.
+    ///
+    /// # Errors
+    /// The TUN is gone.
+    pub(super) fn turn(&mut self) -> io::Result<Turn> {
+        let Some(outbound) = &mut self.outbound else { return Ok(Turn::Nothing) };
+        let turn = outbound.turn()?;
+        match turn {
+            Turn::Nothing => {}
+            Turn::Brief => self.bulk = 0,
+            Turn::Bulk => {
+                self.bulk += 1;
+                if self.bulk >= BULK {
+                    self.hand_over();
+                }
+            }
+        }
+        Ok(turn)
+    }
+
+    fn hand_over(&mut self) {
+        self.bulk = 0;
+        let Some(helper) = &self.helper else { return };
+        if let Some(outbound) = self.outbound.take()
+            && let Err(TrySendError::Full(kept) | TrySendError::Disconnected(kept)) =
+                helper.try_send(outbound)
+        {
+            self.outbound = Some(kept);
+        }
+    }
+
+    /// Waits until there is a datagram, a packet if the TUN is ours, or the TUN is ours again.
+    ///
+    /// # Errors
+    /// The socket or the TUN is gone.
+    pub(super) fn wait(&mut self, socket: &mut impl UdpReceive) -> io::Result<()> {
+        if let Some(outbound) = &self.outbound {
+            return outbound.wait_with(socket);
+        }
+        if socket.wait_with(self.bell.as_fd())? == Beside::Quiet {
+            return Ok(());
+        }
+        // First it was returned, then the bell was rung.
+        self.outbound = self.returned.try_recv().ok();
+        match self.bell.read(&mut [0])? {
+            0 => Err(io::Error::other("the thread that read the TUN device has ended")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: TunRead, W: TunWrite, S: UdpSend> Helper<R, W, S> {
+    pub(super) fn run(mut self) -> io::Result<()> {
+        // U ends when it is time to stop, and the channel with it.
+        while let Ok(mut outbound) = self.given.recv() {
+            let mut calm = 0;
+            while self.back.is_none() || calm < CALM {
+                outbound.wait()?;
+                if self.stop.is_stopped() {
+                    return Ok(());
+                }
+                calm = if outbound.drain()? == Turn::Bulk { 0 } else { calm.saturating_add(1) };
+            }
+            if let Some(back) = &self.back
+                && back.try_send(outbound).is_ok()
+            {
+                self.bell.write_all(&[1])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The longest time that U looks for an answer instead of sleeping until it comes: a few times what waking a thread
+/// costs.
+const LOOK: Duration = Duration::from_micros(300);
+
+/// An answer that came within this time came from near by: with the time that it took to wake up for it, little more
+/// than [`LOOK`].
+const NEAR: Duration = Duration::from_micros(400);
+
+/// Whether it pays to look for the answer to what was sent, because the last one came so soon that most of the time went
+/// into falling asleep and waking up. A packet and a packet, not streams: those keep everybody awake as it is.
+#[derive(Default)]
+pub(super) struct Answers {
+    asked: Option<Duration>,
+    is_near: bool,
+}
+
+impl Answers {
+    /// Something brief was sent.
+    pub(super) fn asked(&mut self, now: Duration) {
+        self.asked = Some(now);
+    }
+
+    /// Something was received.
+    pub(super) fn came(&mut self, is_brief: bool, now: Duration) {
+        if let Some(asked) = self.asked.take() {
+            self.is_near = is_brief && now.saturating_sub(asked) <= NEAR;
+        }
+    }
+
+    /// Whether the answer may come any moment. Looking in vain is not repeated until an answer was quick again.
+    pub(super) fn is_due(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        let (Some(asked), true) = (self.asked, self.is_near) else { return false };
+        self.is_near = now().saturating_sub(asked) <= LOOK;
+        self.is_near
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn only_who_was_answered_soon_looks_for_the_next_answer() {
+        let mut answers = Answers::default();
+        answers.asked(at(0));
+        assert!(!answers.is_due(|| at(1)), "nothing is known yet");
+        answers.came(true, at(400));
+        assert!(!answers.is_due(|| at(401)), "nothing was asked");
+        answers.asked(at(1000));
+        assert!(answers.is_due(|| at(1300)));
+        answers.came(true, at(1301));
+        answers.asked(at(2000));
+        assert!(answers.is_due(|| at(2001)));
+        answers.came(true, at(2401));
+        answers.asked(at(3000));
+        assert!(!answers.is_due(|| at(3001)), "the last one took longer");
+    }
+
+    #[test]
+    fn looking_in_vain_is_not_repeated() {
+        let mut answers = Answers::default();
+        answers.asked(at(0));
+        answers.came(true, at(100));
+        answers.asked(at(1000));
+        assert!(!answers.is_due(|| at(1301)));
+        assert!(!answers.is_due(|| at(1302)));
+        answers.asked(at(2000));
+        assert!(!answers.is_due(|| at(2001)));
+        answers.came(true, at(2100));
+        answers.asked(at(3000));
+        assert!(answers.is_due(|| at(3001)));
+    }
+
+    #[test]
+    fn bulk_is_no_answer() {
+        let mut answers = Answers::default();
+        answers.asked(at(0));
+        answers.came(false, at(10));
+        answers.asked(at(20));
+        assert!(!answers.is_due(|| at(21)));
+    }
+}

@@ -1,0 +1,212 @@
+//! Who reads the TUN: one thread while little comes from there, another one for bulk, always in order.
+#![expect(clippy::disallowed_methods, reason = "tests read the clock")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are no tests by clippy's measure")]
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use domicile::dataplane::batch::{PacketBuffer, Stop, TunRead, TunWrite};
+use domicile::dataplane::event::{Event, UdpPath};
+use domicile::dataplane::offload::Features;
+use domicile::dataplane::tables::{Outbound, Reader};
+use domicile::dataplane::worker::{self, Edges, Workers};
+use domicile::io::{sys, udp::Udp};
+
+mod dataplane_support;
+use dataplane_support::*;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A TUN device in memory that can be waited for: its descriptor is readable while there are packets.
+struct Device {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    readable: UnixStream,
+    signal: UnixStream,
+}
+
+#[derive(Default)]
+struct Queue {
+    packets: VecDeque<Vec<u8>>,
+    stopped: bool,
+    /// Names of the threads that read, each once for as long as it went on.
+    readers: Vec<String>,
+}
+
+impl Device {
+    fn new() -> Arc<Self> {
+        let (readable, signal) = UnixStream::pair().unwrap();
+        Arc::new(Self { queue: Mutex::default(), changed: Condvar::new(), readable, signal })
+    }
+
+    /// Nobody sees some of them without the others.
+    fn push(&self, packets: impl IntoIterator<Item = Vec<u8>>) {
+        let mut queue = self.queue.lock().unwrap();
+        if queue.packets.is_empty() {
+            (&self.signal).write_all(&[1]).unwrap();
+        }
+        queue.packets.extend(packets);
+        self.changed.notify_all();
+    }
+
+    fn readers(&self) -> Vec<String> {
+        self.queue.lock().unwrap().readers.clone()
+    }
+}
+
+struct Tun(Arc<Device>);
+
+impl TunRead for Tun {
+    fn try_read(&mut self, buffer: &mut PacketBuffer) -> io::Result<bool> {
+        let mut queue = self.0.queue.lock().unwrap();
+        let Some(packet) = queue.packets.pop_front() else { return Ok(false) };
+        if queue.packets.is_empty() {
+            (&self.0.readable).read_exact(&mut [0])?;
+        }
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        if queue.readers.last() != Some(&name) {
+            queue.readers.push(name);
+        }
+        Ok(buffer.copy_from(&packet))
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.readable.as_fd())
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let queue = self.0.queue.lock().unwrap();
+        let idle = |queue: &mut Queue| queue.packets.is_empty() && !queue.stopped;
+        drop(self.0.changed.wait_while(queue, idle).unwrap());
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Apps(mpsc::Sender<Vec<u8>>);
+
+impl TunWrite for Apps {
+    fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
+        self.0.send(buffer.packet().to_vec()).map_err(io::Error::other)
+    }
+}
+
+struct Stopper(sys::StopEvent, Arc<Device>);
+
+impl Stop for Stopper {
+    fn stop(&self) {
+        self.0.stop();
+        self.1.queue.lock().unwrap().stopped = true;
+        self.1.changed.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.is_stopped()
+    }
+}
+
+struct Running {
+    workers: Workers,
+    device: Arc<Device>,
+    received: mpsc::Receiver<Vec<u8>>,
+    _events: tokio::sync::mpsc::Receiver<Event>,
+}
+
+fn start(reader: &Reader, udp: &Udp, single: bool) -> Running {
+    let (device, stop) = (Device::new(), sys::StopEvent::new().unwrap());
+    let (apps, received) = mpsc::channel();
+    let edges = Edges {
+        tun_read: Tun(Arc::clone(&device)),
+        tun_write: Apps(apps),
+        udp_receive: udp.receiver(stop.clone()),
+        ike_receive: None,
+        udp_send: udp.clone(),
+        relay: no_relay(),
+        coalesce: true,
+        single,
+    };
+    let stopper = Arc::new(Stopper(stop, Arc::clone(&device)));
+    let (workers, _events) = worker::start(edges, reader, stopper, sys::monotonic).unwrap();
+    Running { workers, device, received, _events }
+}
+
+/// One that sends and one that receives, over loopback.
+fn pair(single: bool) -> (Running, Running) {
+    let bind = || Udp::bind(Ipv4Addr::UNSPECIFIED, 0, Features::default()).unwrap();
+    let at = |host, udp: &Udp| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port());
+    let (a, b) = (bind(), bind());
+    let ((mut publisher, alice_reader), (_b, bob_reader)) = (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
+    let path = UdpPath::direct(at(1, &a), at(2, &b));
+    let sa = outbound_sa(SPI, alice(), bob(), NO_LIMITS);
+    publisher.set_outbound(alice(), bob(), Outbound { sa, path, mtu: 1380 });
+    (start(&alice_reader, &a, single), start(&bob_reader, &b, single))
+}
+
+/// Packets that can be told apart by the checksum, which nobody on the way looks at.
+fn packets(count: u16) -> Vec<Vec<u8>> {
+    let number = |number: u16| {
+        let mut packet = packet(alice(), bob(), 64);
+        packet[46..48].copy_from_slice(&number.to_be_bytes());
+        packet
+    };
+    (0..count).map(number).collect()
+}
+
+impl Running {
+    fn expect(&self, packets: &[Vec<u8>]) {
+        for (index, packet) in packets.iter().enumerate() {
+            assert_eq!(&self.received.recv_timeout(PATIENCE).unwrap(), packet, "packet {index}");
+        }
+    }
+
+    fn stops_at_once(self) {
+        let began = Instant::now();
+        self.workers.stop();
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+}
+
+fn one_by_one(here: &Running, there: &Running) {
+    for packet in packets(200) {
+        here.device.push([packet.clone()]);
+        there.expect(&[packet]);
+    }
+}
+
+fn at_once(here: &Running, there: &Running) {
+    let packets = packets(2000);
+    here.device.push(packets.clone());
+    there.expect(&packets);
+}
+
+#[test]
+fn bulk_has_a_thread_of_its_own_until_it_is_over() {
+    let (here, there) = pair(false);
+    one_by_one(&here, &there);
+    assert_eq!(here.device.readers(), ["data-udp"]);
+    at_once(&here, &there);
+    assert_eq!(here.device.readers(), ["data-udp", "data-tun"]);
+    one_by_one(&here, &there);
+    assert_eq!(here.device.readers(), ["data-udp", "data-tun", "data-udp"]);
+    at_once(&here, &there);
+    // Now one of them is stopped with the TUN in the hands of the one thread, the other of the other.
+    assert_eq!(here.device.readers().len(), 4);
+    here.stops_at_once();
+    there.stops_at_once();
+}
+
+#[test]
+fn one_cpu_has_one_thread() {
+    let (here, there) = pair(true);
+    one_by_one(&here, &there);
+    at_once(&here, &there);
+    one_by_one(&here, &there);
+    assert_eq!(here.device.readers(), ["data-udp"]);
+    here.stops_at_once();
+    there.stops_at_once();
+}
