@@ -45,6 +45,9 @@ pub const RECEIVE_SLOTS: usize = 32;
 /// call for the same slots finds them there.
 const SUPER_SLOTS: usize = 8;
 
+/// Slots that are offered at least.
+const LONE_SLOTS: usize = 2;
+
 /// A mean length of what arrived above which [`SUPER_SLOTS`] are offered: more than one datagram of an Ethernet's size.
 const SUPER_LEN: usize = 4 << 10;
 
@@ -158,7 +161,8 @@ pub struct Arrival {
 /// datagram was that long: 2 MiB at most.
 ///
 /// How many slots are offered follows from what arrived last: few while super-datagrams come, so that they stay in the
-/// cache, and all of them while single datagrams come, so that a system call takes many.
+/// cache; twice as many as were needed while single datagrams come, so that a system call takes many of a flood, and asking
+/// for a lone one does not cost as much as asking for many.
 pub struct ReceiveBatch {
     bytes: Box<[u8]>,
     arrivals: [Option<Arrival>; RECEIVE_SLOTS],
@@ -190,7 +194,8 @@ impl ReceiveBatch {
         let lengths = self.arrivals.iter().flatten().map(|arrival| arrival.len);
         let (count, octets) = lengths.fold((0, 0), |(count, octets), len| (count + 1, octets + len));
         if count != 0 {
-            self.offered = if octets > count * SUPER_LEN { SUPER_SLOTS } else { RECEIVE_SLOTS };
+            let singles = (2 * count).clamp(LONE_SLOTS, RECEIVE_SLOTS);
+            self.offered = if octets > count * SUPER_LEN { SUPER_SLOTS } else { singles };
         }
         self.arrivals = [None; RECEIVE_SLOTS];
         self.lost = 0;
@@ -206,6 +211,12 @@ impl ReceiveBatch {
         if let Some(place) = self.arrivals.get_mut(index) {
             *place = Some(arrival);
         }
+    }
+
+    /// True when every slot that was offered was used, so that more may be there.
+    pub fn is_full(&self) -> bool {
+        let used = self.arrivals.iter().flatten().count() as u64 + self.lost;
+        used >= self.offered as u64
     }
 
     /// Says that a slot holds nothing of use: the datagram was cut short, or nobody knows where it came to.
@@ -470,20 +481,20 @@ pub trait UdpReceive: Send + 'static {
     ///
     /// # Errors
     /// As [`Self::try_receive`].
-    fn wait_with(&mut self, other: BorrowedFd<'_>) -> io::Result<Beside> {
+    fn wait_with(&mut self, other: BorrowedFd<'_>) -> io::Result<Woken> {
         let _ = other;
-        self.wait().map(|()| Beside::Quiet)
+        self.wait().map(|()| Woken::Datagram)
     }
 }
 
-/// What a wait saw of the other descriptor.
+/// What ended a wait for datagrams and for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beside {
-    /// Nothing.
-    Quiet,
-    /// It can be read.
-    Readable,
-    /// It is broken: whatever was behind it is no more.
+pub enum Woken {
+    /// A datagram, perhaps among others; or the [`Stop`].
+    Datagram,
+    /// The other descriptor can be read, and there is no datagram.
+    Other,
+    /// The other descriptor is broken: whatever was behind it is no more.
     Gone,
 }
 

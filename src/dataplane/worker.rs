@@ -86,7 +86,7 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
 
     workers.summary.add_relay(relay.counters());
     let (forward, desk) = (Forward::new(relay, udp_send), workers.desk(reader, &queue, clock));
-    let inbound = Inbound::new(udp_receive, tun_write, coalesce, desk, forward, keeper, single);
+    let inbound = Inbound::new(udp_receive, tun_write, coalesce, desk, forward, keeper);
     workers.spawn("udp", failed.clone(), move || inbound.run())?;
 
     if let Some(socket) = ike_receive {

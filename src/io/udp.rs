@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::sys::{self, Readiness, StopEvent};
 use super::{mmsg, sys::set_ip_option};
 use crate::dataplane::batch::{
-    Beside, MAX_SEGMENTS, ReceiveBatch, Run, SendBatch, SendReport, UdpReceive, UdpSend,
+    MAX_SEGMENTS, ReceiveBatch, Run, SendBatch, SendReport, UdpReceive, UdpSend, Woken,
 };
 use crate::dataplane::event::UdpPath;
 use crate::dataplane::offload::Features;
@@ -249,13 +249,13 @@ impl UdpReceive for UdpReceiver {
         self.clear(found)
     }
 
-    fn wait_with(&mut self, other: BorrowedFd<'_>) -> io::Result<Beside> {
+    fn wait_with(&mut self, other: BorrowedFd<'_>) -> io::Result<Woken> {
         let [found, beside] = sys::wait_readable(self.shared.socket.as_fd(), Some(other), &self.stop)?;
         self.clear(found)?;
-        Ok(match beside {
-            Readiness::Nothing => Beside::Quiet,
-            Readiness::Readable => Beside::Readable,
-            Readiness::Broken => Beside::Gone,
+        Ok(match (found, beside) {
+            (_, Readiness::Broken) => Woken::Gone,
+            (Readiness::Nothing, Readiness::Readable) => Woken::Other,
+            _ => Woken::Datagram,
         })
     }
 }

@@ -238,17 +238,17 @@ fn what_does_not_fit_its_slot_is_counted_and_no_datagram() {
 }
 
 #[test]
-fn few_slots_while_super_datagrams_come_and_all_of_them_otherwise() {
+fn few_slots_for_super_datagrams_and_as_many_as_are_needed_for_others() {
     let mut link = Link::new(&[]);
-    let small = |count| vec![(0, 0, vec![3; 10]); count];
+    // Alternating ECN fields keep small datagrams apart.
+    let small = |count| -> Vec<_> { (0..count).map(|at| (0, at % 2, vec![3; 10])).collect() };
     let super_datagram: Vec<_> = (0..40).map(|_| (0, 0, vec![4; 1400])).collect();
     assert_eq!(link.batch.slots_mut().count(), 8);
-    // Alternating ECN fields keep small datagrams apart.
-    let mixed = small(60).into_iter().zip([0, 1].into_iter().cycle());
-    let mixed: Vec<_> = mixed.map(|((path, _, bytes), ecn)| (path, ecn, bytes)).collect();
-    assert_eq!(link.carry(&mixed).0, mixed);
-    link.batch.clear();
-    assert_eq!(link.batch.slots_mut().count(), 32);
+    for (count, offered) in [(8, 16), (16, 32), (32, 32), (5, 10), (1, 2), (2, 4), (1, 2)] {
+        assert_eq!(link.carry(&small(count)).0, small(count));
+        link.batch.clear();
+        assert_eq!(link.batch.slots_mut().count(), offered, "after {count}");
+    }
     assert_eq!(link.carry(&super_datagram).1, 1);
     link.batch.clear();
     assert_eq!(link.batch.slots_mut().count(), 8);

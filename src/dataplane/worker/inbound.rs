@@ -2,12 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::Desk;
 use super::forward::Forward;
-use super::shift::{Answers, Keeper, Turn};
+use super::shift::{Keeper, Turn};
 use crate::dataplane::batch::{PacketBuffer, ReceiveBatch, TunRead, TunWrite, UdpReceive, UdpSend};
 use crate::dataplane::coalesce::{Coalescer, Joined};
 use crate::dataplane::counters::{Counters, DropReason, RateLimit};
@@ -19,13 +18,6 @@ use crate::dataplane::tables::Receiving;
 
 /// Unknown SPIs per second that the control plane is told of: enough for a peer that did not notice our restart.
 const UNKNOWN_SPI_PER_SECOND: u32 = 16;
-
-/// Whether a batch is a single datagram of at most an Ethernet's size: of a conversation, not of a flood.
-fn is_brief(batch: &ReceiveBatch) -> bool {
-    const BRIEF: usize = 1500;
-    let mut datagrams = batch.datagrams();
-    matches!((datagrams.next(), datagrams.next()), (Some(one), None) if one.bytes.len() <= BRIEF)
-}
 
 /// A datagram, and what its outer headers said.
 struct Payload<'a> {
@@ -44,8 +36,6 @@ pub(super) struct Inbound<U, R, W, S> {
     unknown: RateLimit,
     forward: Forward<S>,
     keeper: Keeper<R, W, S>,
-    /// `None`: whoever answers may need the CPU on which we would look for the answer.
-    answers: Option<Answers>,
 }
 
 impl<U: UdpReceive, R: TunRead, W: TunWrite, S: UdpSend> Inbound<U, R, W, S> {
@@ -56,38 +46,32 @@ impl<U: UdpReceive, R: TunRead, W: TunWrite, S: UdpSend> Inbound<U, R, W, S> {
         desk: Desk,
         forward: Forward<S>,
         keeper: Keeper<R, W, S>,
-        single: bool,
     ) -> Self {
         let delivery = Delivery::new(tun, coalesce, Arc::clone(&desk.counters));
-        let (unknown, answers) = (RateLimit::new(UNKNOWN_SPI_PER_SECOND), (!single).then(Answers::default));
-        Self { socket, delivery, desk, unknown, forward, keeper, answers }
+        Self { socket, delivery, desk, unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND), forward, keeper }
     }
 
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut batch = ReceiveBatch::new();
+        // Whether it is worth asking the socket: not when it is known that only the TUN has something.
+        let mut is_expected = true;
         while !self.desk.stop.is_stopped() {
-            let received = self.desk.receive(&mut self.socket, &mut batch)?;
+            let received = is_expected && self.desk.receive(&mut self.socket, &mut batch)?;
+            is_expected = true;
             if received {
-                let now = (self.desk.clock)();
-                self.work_off(&batch, now);
+                self.work_off(&batch, (self.desk.clock)());
                 // What is held leaves with the batch: never by a timer.
                 self.delivery.flush();
                 self.forward.end_batch(&self.desk);
-                if let Some(answers) = &mut self.answers {
-                    answers.came(is_brief(&batch), now);
-                }
             }
-            let turn = self.keeper.turn()?;
-            if let (Turn::Brief, Some(answers)) = (turn, &mut self.answers) {
-                answers.asked((self.desk.clock)());
-            }
-            if !received && turn == Turn::Nothing {
-                if self.answers.as_mut().is_some_and(|answers| answers.is_due(self.desk.clock)) {
-                    // To whoever needs the CPU for better.
-                    thread::yield_now();
-                } else {
-                    self.keeper.wait(&mut self.socket)?;
-                }
+            // Whoever was woken by what was just done may be waiting for this very CPU: no look more than there is reason for.
+            let is_more = received && batch.is_full();
+            if self.keeper.turn()? != Turn::Bulk && !is_more {
+                is_expected = match self.keeper.wait(&mut self.socket) {
+                    // T may end before us.
+                    Err(_) if self.desk.stop.is_stopped() => return Ok(()),
+                    result => result?,
+                };
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::io;
 
 use super::Desk;
 use super::shift::Turn;
-use crate::dataplane::batch::{Beside, PacketBuffer, SendBatch, TunRead, TunWrite, UdpReceive, UdpSend};
+use crate::dataplane::batch::{PacketBuffer, SendBatch, TunRead, TunWrite, UdpReceive, UdpSend, Woken};
 use crate::dataplane::counters::{DropReason, RateLimit};
 use crate::dataplane::event::Event;
 use crate::dataplane::offload::{Offload, PartialChecksum, Segments};
@@ -59,13 +59,10 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
     }
 
     /// Waits for packets and for datagrams.
-    pub(super) fn wait_with(&self, socket: &mut impl UdpReceive) -> io::Result<()> {
+    pub(super) fn wait_with(&self, socket: &mut impl UdpReceive) -> io::Result<Woken> {
         match self.tun.descriptor() {
-            None => socket.wait(),
-            Some(tun) => match socket.wait_with(tun)? {
-                Beside::Quiet | Beside::Readable => Ok(()),
-                Beside::Gone => Err(io::Error::other("the TUN device was removed")),
-            },
+            Some(tun) => socket.wait_with(tun),
+            None => socket.wait().map(|()| Woken::Datagram),
         }
     }
 
@@ -86,6 +83,10 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
             count += 1;
             is_bulk |= self.packet.offload().segments.is_some();
             self.handle();
+            if count == 1 && !is_bulk {
+                // A lone packet does not wait until it is known that it is alone.
+                self.flush();
+            }
             if self.batch.is_due() {
                 self.flush();
                 // A whole message is enough for a turn.

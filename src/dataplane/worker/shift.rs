@@ -7,15 +7,14 @@
 //!
 //! The outbound side is handed over whole, so that there is one reader at a time, who reads, seals and sends: that keeps the order.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::time::Duration;
 
 use super::outbound::Outbound;
-use crate::dataplane::batch::{Beside, Stop, TunRead, TunWrite, UdpReceive, UdpSend};
+use crate::dataplane::batch::{Stop, TunRead, TunWrite, UdpReceive, UdpSend, Woken};
 
 /// So many turns with bulk in a row, and T takes over: one large answer is no reason to wake anybody.
 const BULK: u32 = 8;
@@ -88,8 +87,11 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Keeper<R, W, S> {
     /// Sends what is there, within limits.
     ///
     /// # Errors
-    /// The TUN is gone.
+    /// The TUN is gone, or the thread that had it.
     pub(super) fn turn(&mut self) -> io::Result<Turn> {
+        if self.outbound.is_none() {
+            self.take_back()?;
+        }
         let Some(outbound) = &mut self.outbound else { return Ok(Turn::Nothing) };
         let turn = outbound.turn()?;
         match turn {
@@ -105,6 +107,15 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Keeper<R, W, S> {
         Ok(turn)
     }
 
+    fn take_back(&mut self) -> io::Result<()> {
+        self.outbound = self.returned.try_recv().ok();
+        if self.outbound.is_some() {
+            // The bell is rung right behind it.
+            self.bell.read_exact(&mut [0])?;
+        }
+        Ok(())
+    }
+
     fn hand_over(&mut self) {
         self.bulk = 0;
         let Some(helper) = &self.helper else { return };
@@ -116,22 +127,22 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Keeper<R, W, S> {
         }
     }
 
-    /// Waits until there is a datagram, a packet if the TUN is ours, or the TUN is ours again.
+    /// Waits until there is a datagram, a packet if the TUN is ours, or the TUN is ours again. True when it is about a
+    /// datagram.
     ///
     /// # Errors
-    /// The socket or the TUN is gone.
-    pub(super) fn wait(&mut self, socket: &mut impl UdpReceive) -> io::Result<()> {
-        if let Some(outbound) = &self.outbound {
-            return outbound.wait_with(socket);
-        }
-        if socket.wait_with(self.bell.as_fd())? == Beside::Quiet {
-            return Ok(());
-        }
-        // First it was returned, then the bell was rung.
-        self.outbound = self.returned.try_recv().ok();
-        match self.bell.read(&mut [0])? {
-            0 => Err(io::Error::other("the thread that read the TUN device has ended")),
-            _ => Ok(()),
+    /// The socket is gone, or the TUN, or the thread that had it.
+    pub(super) fn wait(&self, socket: &mut impl UdpReceive) -> io::Result<bool> {
+        let woken = match &self.outbound {
+            Some(outbound) => outbound.wait_with(socket)?,
+            None => socket.wait_with(self.bell.as_fd())?,
+        };
+        match woken {
+            Woken::Datagram => Ok(true),
+            Woken::Other => Ok(false),
+            Woken::Gone => {
+                Err(io::Error::other("the TUN device was removed, or the thread that read it ended"))
+            }
         }
     }
 }
@@ -155,92 +166,5 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Helper<R, W, S> {
             }
         }
         Ok(())
-    }
-}
-
-/// The longest time that U looks for an answer instead of sleeping until it comes: a few times what waking a thread
-/// costs.
-const LOOK: Duration = Duration::from_micros(300);
-
-/// An answer that came within this time came from near by: with the time that it took to wake up for it, little more
-/// than [`LOOK`].
-const NEAR: Duration = Duration::from_micros(400);
-
-/// Whether it pays to look for the answer to what was sent, because the last one came so soon that most of the time went
-/// into falling asleep and waking up. A packet and a packet, not streams: those keep everybody awake as it is.
-#[derive(Default)]
-pub(super) struct Answers {
-    asked: Option<Duration>,
-    is_near: bool,
-}
-
-impl Answers {
-    /// Something brief was sent.
-    pub(super) fn asked(&mut self, now: Duration) {
-        self.asked = Some(now);
-    }
-
-    /// Something was received.
-    pub(super) fn came(&mut self, is_brief: bool, now: Duration) {
-        if let Some(asked) = self.asked.take() {
-            self.is_near = is_brief && now.saturating_sub(asked) <= NEAR;
-        }
-    }
-
-    /// Whether the answer may come any moment. Looking in vain is not repeated until an answer was quick again.
-    pub(super) fn is_due(&mut self, now: impl FnOnce() -> Duration) -> bool {
-        let (Some(asked), true) = (self.asked, self.is_near) else { return false };
-        self.is_near = now().saturating_sub(asked) <= LOOK;
-        self.is_near
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(micros: u64) -> Duration {
-        Duration::from_micros(micros)
-    }
-
-    #[test]
-    fn only_who_was_answered_soon_looks_for_the_next_answer() {
-        let mut answers = Answers::default();
-        answers.asked(at(0));
-        assert!(!answers.is_due(|| at(1)), "nothing is known yet");
-        answers.came(true, at(400));
-        assert!(!answers.is_due(|| at(401)), "nothing was asked");
-        answers.asked(at(1000));
-        assert!(answers.is_due(|| at(1300)));
-        answers.came(true, at(1301));
-        answers.asked(at(2000));
-        assert!(answers.is_due(|| at(2001)));
-        answers.came(true, at(2401));
-        answers.asked(at(3000));
-        assert!(!answers.is_due(|| at(3001)), "the last one took longer");
-    }
-
-    #[test]
-    fn looking_in_vain_is_not_repeated() {
-        let mut answers = Answers::default();
-        answers.asked(at(0));
-        answers.came(true, at(100));
-        answers.asked(at(1000));
-        assert!(!answers.is_due(|| at(1301)));
-        assert!(!answers.is_due(|| at(1302)));
-        answers.asked(at(2000));
-        assert!(!answers.is_due(|| at(2001)));
-        answers.came(true, at(2100));
-        answers.asked(at(3000));
-        assert!(answers.is_due(|| at(3001)));
-    }
-
-    #[test]
-    fn bulk_is_no_answer() {
-        let mut answers = Answers::default();
-        answers.asked(at(0));
-        answers.came(false, at(10));
-        answers.asked(at(20));
-        assert!(!answers.is_due(|| at(21)));
     }
 }
