@@ -33,6 +33,8 @@ pub(super) struct Widths {
     told: Option<(u16, bool)>,
     /// The peer has the SA for certain: what we ask before that it cannot open.
     asks: bool,
+    /// The peer answered, on whatever path.
+    answered: bool,
 }
 
 impl Timed for Widths {
@@ -43,7 +45,7 @@ impl Timed for Widths {
 
 impl Widths {
     fn new() -> Self {
-        Self { known: VecDeque::with_capacity(1), told: None, asks: false }
+        Self { known: VecDeque::with_capacity(1), told: None, asks: false, answered: false }
     }
 
     fn in_use(&self) -> Option<&PathMtu> {
@@ -90,10 +92,13 @@ impl Node {
             }
             width
         });
-        let width = known.unwrap_or_else(|| match seen {
+        let mut width = known.unwrap_or_else(|| match seen {
             Some(seen) => PathMtu::proven(now, max, seen, rtt),
             None => PathMtu::new(now, max, widths.in_use().map_or(max, PathMtu::mtu), rtt),
         });
+        if widths.answered {
+            width.handle_peer_answered();
+        }
         let mtu = width.mtu();
         widths.told = Some((mtu, width.is_narrow()));
         widths.known.push_front((path, width));
@@ -130,6 +135,7 @@ impl Node {
     pub(super) fn width_answered(&mut self, now: Instant, key: PairKey, token: [u8; 8]) -> bool {
         let Some(mut widths) = self.widths.get_mut(&key) else { return false };
         let taken = widths.known.iter_mut().any(|(_, width)| width.handle_response(now, token));
+        widths.answered |= taken;
         drop(widths);
         if taken {
             self.drain_widths(now, key);

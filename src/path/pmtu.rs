@@ -93,6 +93,7 @@ pub struct PathMtu {
     raise: Option<Instant>,
     /// Rounds in a row that ended in silence.
     silent: u32,
+    /// The peer answered, here or elsewhere.
     answered: bool,
     rtt: Rtt,
     outstanding: VecDeque<Asked>,
@@ -159,8 +160,7 @@ impl PathMtu {
         };
         let Some(asked) = self.outstanding.remove(place) else { return false };
         self.rtt.sample(now.saturating_duration_since(asked.at));
-        self.answered = true;
-        self.silent = 0;
+        self.handle_peer_answered();
         if asked.size > MIN_CHALLENGE {
             self.pass(now, asked.size);
         } else if let Some(round) = self.round.as_mut().filter(|round| round.companion == Some(token)) {
@@ -169,6 +169,12 @@ impl PathMtu {
             round.due = now + if round.limit == MAX_DOUBTS { DOUBT_PAUSE } else { PAUSE };
         }
         true
+    }
+
+    /// The peer answers such challenges, if not on this path: silence here is the path's, and asked again before long.
+    pub fn handle_peer_answered(&mut self) {
+        self.answered = true;
+        self.silent = 0;
     }
 
     /// The socket refused a probe of this size: this machine's own link is too narrow (EMSGSIZE). Nobody else says so, and

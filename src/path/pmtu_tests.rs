@@ -255,6 +255,25 @@ fn a_peer_that_does_not_answer_challenges_is_asked_less_and_less() {
     assert!(link.probes.len() < 140, "{} probes", link.probes.len());
 }
 
+/// A path that was dead for a while, one way or both, to a peer that answers elsewhere: its search goes on within seconds.
+#[test]
+fn a_path_that_was_dead_is_searched_soon_after_it_lives() {
+    let is_soon = |dead_for: u64, answers_elsewhere: bool| {
+        let mut link = Link::fresh(dead_for, 1306);
+        if answers_elsewhere {
+            link.path.handle_peer_answered();
+        }
+        link.dead = true;
+        link.answers.clear();
+        link.run_for(ms(dead_for));
+        link.dead = false;
+        link.reaches(1306, ms(6000))
+    };
+    let mut times = (1000..90_000).step_by(3000);
+    assert!(times.clone().all(|dead_for| is_soon(dead_for, true)));
+    assert!(!times.all(|dead_for| is_soon(dead_for, false)), "what it is for");
+}
+
 #[test]
 fn less_than_the_least_is_told_as_narrow_and_healed() {
     let mut link = Link::fresh(1, 1200);

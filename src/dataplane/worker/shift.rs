@@ -56,6 +56,9 @@ pub(super) struct Helper<R, W, S> {
     stop: Arc<dyn Stop>,
 }
 
+/// U's part and T.
+type Division<R, W, S> = (Keeper<R, W, S>, Option<Helper<R, W, S>>);
+
 /// Divides the work between U and T: T is there unless there is a `single` CPU, and has the TUN for good where that is
 /// nothing that U could wait for.
 ///
@@ -65,7 +68,7 @@ pub(super) fn divide<R: TunRead, W: TunWrite, S: UdpSend>(
     outbound: Outbound<R, W, S>,
     stop: Arc<dyn Stop>,
     single: bool,
-) -> io::Result<(Keeper<R, W, S>, Option<Helper<R, W, S>>)> {
+) -> io::Result<Division<R, W, S>> {
     let (near, far) = UnixStream::pair()?;
     let (give, given) = mpsc::sync_channel(1);
     let (back, returned) = mpsc::sync_channel(1);
