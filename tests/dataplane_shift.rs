@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use domicile::dataplane::batch::{PacketBuffer, Stop, TunRead, TunWrite};
@@ -46,7 +46,7 @@ impl Device {
 
     /// Nobody sees some of them without the others.
     fn push(&self, packets: impl IntoIterator<Item = Vec<u8>>) {
-        let mut queue = self.queue.lock().unwrap();
+        let mut queue = self.held();
         if queue.packets.is_empty() {
             (&self.signal).write_all(&[1]).unwrap();
         }
@@ -55,7 +55,16 @@ impl Device {
     }
 
     fn readers(&self) -> Vec<String> {
-        self.queue.lock().unwrap().readers.clone()
+        self.held().readers.clone()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap()
+    }
+
+    fn waited(&self) {
+        let idle = |queue: &mut Queue| queue.packets.is_empty() && !queue.stopped;
+        drop(self.changed.wait_while(self.held(), idle).unwrap());
     }
 }
 
@@ -63,7 +72,7 @@ struct Tun(Arc<Device>);
 
 impl TunRead for Tun {
     fn try_read(&mut self, buffer: &mut PacketBuffer) -> io::Result<bool> {
-        let mut queue = self.0.queue.lock().unwrap();
+        let mut queue = self.0.held();
         let Some(packet) = queue.packets.pop_front() else { return Ok(false) };
         if queue.packets.is_empty() {
             (&self.0.readable).read_exact(&mut [0])?;
@@ -80,9 +89,7 @@ impl TunRead for Tun {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let queue = self.0.queue.lock().unwrap();
-        let idle = |queue: &mut Queue| queue.packets.is_empty() && !queue.stopped;
-        drop(self.0.changed.wait_while(queue, idle).unwrap());
+        self.0.waited();
         Ok(())
     }
 }
@@ -101,7 +108,7 @@ struct Stopper(sys::StopEvent, Arc<Device>);
 impl Stop for Stopper {
     fn stop(&self) {
         self.0.stop();
-        self.1.queue.lock().unwrap().stopped = true;
+        self.1.held().stopped = true;
         self.1.changed.notify_all();
     }
 
