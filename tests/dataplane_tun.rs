@@ -106,7 +106,9 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
     let failure = runtime
         .block_on(async { tokio::time::timeout(Duration::from_secs(5), workers.failed()).await })
         .unwrap();
-    assert_eq!(failure.worker, "tun");
+    // Whichever thread has the device then.
+    assert!(["tun", "udp"].contains(&failure.worker), "{failure:?}");
+    assert_eq!(failure.error, "the TUN device was removed");
     workers.stop();
 }
 

@@ -136,16 +136,14 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Keeper<R, W, S> {
     /// # Errors
     /// The socket is gone, or the TUN, or the thread that had it.
     pub(super) fn wait(&self, socket: &mut impl UdpReceive) -> io::Result<bool> {
-        let woken = match &self.outbound {
-            Some(outbound) => outbound.wait_with(socket)?,
-            None => socket.wait_with(self.bell.as_fd())?,
+        let (woken, gone) = match &self.outbound {
+            Some(outbound) => (outbound.wait_with(socket)?, "the TUN device was removed"),
+            None => (socket.wait_with(self.bell.as_fd())?, "the thread that read the TUN device has ended"),
         };
         match woken {
             Woken::Datagram => Ok(true),
             Woken::Other => Ok(false),
-            Woken::Gone => {
-                Err(io::Error::other("the TUN device was removed, or the thread that read it ended"))
-            }
+            Woken::Gone => Err(io::Error::other(gone)),
         }
     }
 }
