@@ -256,7 +256,7 @@ pub struct Outgoing<'a> {
 }
 
 /// Datagrams that one message can carry: the system cuts `bytes` every `segment` octets. They are alike in path and ECN
-/// field and equally long, but the last, which may be shorter.
+/// field and equally long, but the last of three or more, which may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// From where and to where.
@@ -290,7 +290,11 @@ impl<'a> Iterator for Runs<'a> {
         for other in others {
             // An empty datagram cannot be a segment: neither the only length of a run nor its end.
             let len = other.range.len();
+            // One behind a single longer one goes alone. Where the network is virtual a message can reach a narrow link whole, and
+            // is lost there whole: with a probe of the path's MTU its companion would be, which says that small ones pass.
+            let is_tail = len < segment && count == 1;
             let fits = count < self.most
+                && !is_tail
                 && (1..=segment).contains(&len)
                 && other.range.start == end
                 && other.range.end - start <= MAX_RUN

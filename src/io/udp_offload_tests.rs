@@ -176,6 +176,9 @@ fn a_message_ends_where_the_kernel_wants_it_to() {
     // The shorter one ends its run, and what follows begins another, even when it is as long.
     assert_eq!(shape(&[100, 100, 99, 99, 99, 100]), [3, 2, 1]);
     assert_eq!(shape(&[1, 1, 1]), [3]);
+    // A probe of the path's MTU and its companion: where the one is lost the other must not be.
+    assert_eq!(shape(&[1400, 60]), [1, 1]);
+    assert_eq!(shape(&[1400, 60, 1400, 60]), [1, 1, 1, 1]);
     // An empty datagram is no segment of anything.
     assert_eq!(shape(&[0, 0, 100, 100, 0, 100, 0]), [1, 1, 2, 1, 1, 1]);
 }
