@@ -7,14 +7,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use domicile::addr::home::Homes;
 use domicile::dataplane::batch::{
-    PacketBuffer, ReceiveBatch, SendBatch, SendReport, TunRead, TunWrite, UdpReceive, UdpSend,
+    PacketBuffer, ReceiveBatch, SendBatch, SendReport, TunRead, UdpReceive, UdpSend,
 };
 use domicile::dataplane::event::{Event, UdpPath};
 use domicile::dataplane::offload::{Feature, Features};
@@ -55,22 +55,9 @@ impl TunRead for Tun {
     }
 }
 
-#[derive(Clone)]
-struct Apps(mpsc::Sender<Vec<u8>>);
-
-impl TunWrite for Apps {
-    fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
-        self.0.send(buffer.packet().to_vec()).map_err(io::Error::other)
-    }
-}
-
 fn bind(without: &[Feature]) -> Udp {
     let features = without.iter().fold(Features::default(), |features, off| features.without(*off));
     Udp::bind(Ipv4Addr::UNSPECIFIED, 0, features).unwrap()
-}
-
-fn at(host: u8, udp: &Udp) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port())
 }
 
 /// Workers at work, and what is at their other ends.
@@ -109,10 +96,8 @@ fn burst() -> Vec<Vec<u8>> {
     let size = |index: usize| if index % 400 < 200 { 1300 } else { sizes[index % sizes.len()] };
     (0..4000)
         .map(|index| {
-            let mut packet = with_ecn(packet(alice(), bob(), size(index)), (index / 150 % 4) as u8);
-            // The UDP checksum, which nobody on the way looks at, tells the packets apart.
-            packet[46..48].copy_from_slice(&(index as u16).to_be_bytes());
-            packet
+            let packet = with_ecn(packet(alice(), bob(), size(index)), (index / 150 % 4) as u8);
+            numbered(packet, index as u16)
         })
         .collect()
 }

@@ -4,15 +4,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
-use domicile::dataplane::batch::{PacketBuffer, Stop, TunRead, TunWrite};
+use domicile::dataplane::batch::{PacketBuffer, SendBatch, Stop, TunRead, TunWrite};
 use domicile::dataplane::event::{Event, UdpPath};
 use domicile::dataplane::offload::Features;
+use domicile::dataplane::outbound;
 use domicile::dataplane::tables::{Outbound, Reader};
 use domicile::dataplane::worker::{self, Edges, Workers};
 use domicile::io::{sys, udp::Udp};
@@ -94,15 +95,6 @@ impl TunRead for Tun {
     }
 }
 
-#[derive(Clone)]
-struct Apps(mpsc::Sender<Vec<u8>>);
-
-impl TunWrite for Apps {
-    fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
-        self.0.send(buffer.packet().to_vec()).map_err(io::Error::other)
-    }
-}
-
 struct Stopper(sys::StopEvent, Arc<Device>);
 
 impl Stop for Stopper {
@@ -125,11 +117,23 @@ struct Running {
 }
 
 fn start(reader: &Reader, udp: &Udp, single: bool) -> Running {
-    let (device, stop) = (Device::new(), sys::StopEvent::new().unwrap());
+    let device = Device::new();
     let (apps, received) = mpsc::channel();
+    let (workers, _events) = start_on(reader, udp, &device, Apps(apps), single);
+    Running { workers, device, received, _events }
+}
+
+fn start_on(
+    reader: &Reader,
+    udp: &Udp,
+    device: &Arc<Device>,
+    tun_write: impl TunWrite + Clone,
+    single: bool,
+) -> (Workers, tokio::sync::mpsc::Receiver<Event>) {
+    let stop = sys::StopEvent::new().unwrap();
     let edges = Edges {
-        tun_read: Tun(Arc::clone(&device)),
-        tun_write: Apps(apps),
+        tun_read: Tun(Arc::clone(device)),
+        tun_write,
         udp_receive: udp.receiver(stop.clone()),
         ike_receive: None,
         udp_send: udp.clone(),
@@ -137,15 +141,13 @@ fn start(reader: &Reader, udp: &Udp, single: bool) -> Running {
         coalesce: true,
         single,
     };
-    let stopper = Arc::new(Stopper(stop, Arc::clone(&device)));
-    let (workers, _events) = worker::start(edges, reader, stopper, sys::monotonic).unwrap();
-    Running { workers, device, received, _events }
+    let stopper = Arc::new(Stopper(stop, Arc::clone(device)));
+    worker::start(edges, reader, stopper, sys::monotonic).unwrap()
 }
 
 /// One that sends and one that receives, over loopback.
 fn pair(single: bool) -> (Running, Running) {
     let bind = || Udp::bind(Ipv4Addr::UNSPECIFIED, 0, Features::default()).unwrap();
-    let at = |host, udp: &Udp| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port());
     let (a, b) = (bind(), bind());
     let ((mut publisher, alice_reader), (_b, bob_reader)) = (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
     let path = UdpPath::direct(at(1, &a), at(2, &b));
@@ -154,14 +156,8 @@ fn pair(single: bool) -> (Running, Running) {
     (start(&alice_reader, &a, single), start(&bob_reader, &b, single))
 }
 
-/// Packets that can be told apart by the checksum, which nobody on the way looks at.
 fn packets(count: u16) -> Vec<Vec<u8>> {
-    let number = |number: u16| {
-        let mut packet = packet(alice(), bob(), 64);
-        packet[46..48].copy_from_slice(&number.to_be_bytes());
-        packet
-    };
-    (0..count).map(number).collect()
+    (0..count).map(|number| numbered(packet(alice(), bob(), 64), number)).collect()
 }
 
 impl Running {
@@ -216,4 +212,45 @@ fn one_cpu_has_one_thread() {
     assert_eq!(here.device.readers(), ["data-udp"]);
     here.stops_at_once();
     there.stops_at_once();
+}
+
+/// An application that answers as soon as it hears something.
+#[derive(Clone)]
+struct Answering {
+    device: Arc<Device>,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl TunWrite for Answering {
+    fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
+        self.device.push([packet(bob(), alice(), 30)]);
+        self.heard.lock().map_err(|_| io::Error::other("a test panicked"))?.push(buffer.packet().to_vec());
+        Ok(())
+    }
+}
+
+#[test]
+fn who_delivered_a_packet_sends_the_answer() {
+    let (mut publisher, reader) = receiver(NO_LIMITS);
+    let udp = Udp::bind(Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap();
+    let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let SocketAddr::V4(remote) = peer.local_addr().unwrap() else { panic!("IPv4") };
+    let path = UdpPath::direct(at(1, &udp), remote);
+    let sa = outbound_sa(SPI + 1, bob(), alice(), NO_LIMITS);
+    publisher.set_outbound(bob(), alice(), Outbound { sa, path, mtu: 1380 });
+    let (device, heard) = (Device::new(), Arc::default());
+    let answering = Answering { device: Arc::clone(&device), heard: Arc::clone(&heard) };
+    let (workers, _events) = start_on(&reader, &udp, &device, answering, false);
+    let (_alice, alice_reader) = sender(NO_LIMITS, 1380);
+    let mut batch = SendBatch::new();
+    outbound::process(&alice_reader, &packet(alice(), bob(), 10), &mut batch);
+    peer.send_to(batch.datagrams().next().unwrap().bytes, path.local).unwrap();
+    let mut datagram = [0; 2000];
+    let (len, _) = peer.recv_from(&mut datagram).unwrap();
+    assert_eq!(datagram[..4], (SPI + 1).to_be_bytes());
+    assert!(len > 70);
+    workers.stop();
+    assert_eq!(*heard.lock().unwrap(), [packet(alice(), bob(), 10)]);
+    assert_eq!(device.readers(), ["data-udp"]);
 }

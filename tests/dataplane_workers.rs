@@ -506,7 +506,6 @@ struct Loopback {
 fn both_directions_over_real_sockets() {
     let [a, b] =
         [1, 2].map(|host| Udp::bind(Ipv4Addr::new(127, 0, 0, host), 0, Features::default()).unwrap());
-    let at = |host, udp: &Udp| SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port());
     let path = UdpPath::direct(at(1, &a), at(2, &b));
     let end = |local, remote, path, out, inn, udp| {
         let (mut publisher, reader) = tables::new();

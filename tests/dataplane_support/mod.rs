@@ -3,20 +3,22 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are no tests by clippy's measure")]
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
-use std::net::Ipv6Addr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use domicile::crypto::secret::Secret;
 use domicile::crypto::suite::EspSuite;
-use domicile::dataplane::batch::PacketBuffer;
+use domicile::dataplane::batch::{PacketBuffer, TunWrite};
 use domicile::dataplane::counters::DropReason;
 use domicile::dataplane::event::{self, UdpPath};
 use domicile::dataplane::inbound::{Authentic, Content, Run};
 use domicile::dataplane::relay;
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
 use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
+use domicile::io::udp::Udp;
 use domicile::policy::spd::{Action, Policy, Services, Spd};
 use etherparse::PacketBuilder;
 
@@ -38,6 +40,27 @@ pub fn path() -> UdpPath {
 
 pub fn mirrored(path: UdpPath) -> UdpPath {
     UdpPath::direct(path.remote, path.local)
+}
+
+/// What the applications receive.
+#[derive(Clone)]
+pub struct Apps(pub mpsc::Sender<Vec<u8>>);
+
+impl TunWrite for Apps {
+    fn write(&mut self, buffer: &mut PacketBuffer) -> io::Result<()> {
+        self.0.send(buffer.packet().to_vec()).map_err(io::Error::other)
+    }
+}
+
+/// Where a socket that is bound to every address is reached on loopback.
+pub fn at(host: u8, udp: &Udp) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host), udp.port())
+}
+
+/// A UDP packet that can be told apart: by its checksum, which nobody on the way looks at.
+pub fn numbered(mut packet: Vec<u8>, number: u16) -> Vec<u8> {
+    packet[46..48].copy_from_slice(&number.to_be_bytes());
+    packet
 }
 
 /// Parameters of one direction, for the end with this address.

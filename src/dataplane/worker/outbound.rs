@@ -68,18 +68,22 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
 
     /// Sends all that is there.
     pub(super) fn drain(&mut self) -> io::Result<Turn> {
-        self.send_up_to(usize::MAX)
+        self.send(None)
     }
 
     /// Sends what is there, but not for long.
     pub(super) fn turn(&mut self) -> io::Result<Turn> {
-        self.send_up_to(PER_TURN)
+        self.send(Some(PER_TURN))
     }
 
-    fn send_up_to(&mut self, most: usize) -> io::Result<Turn> {
+    /// With a limit it ends at so many packets, or when a whole message has left.
+    fn send(&mut self, limit: Option<usize>) -> io::Result<Turn> {
         let (mut count, mut is_bulk) = (0, false);
         // A batch leaves when it is full or when there is nothing more to put into it: never by a timer.
-        while count < most && !self.desk.stop.is_stopped() && self.tun.try_read(&mut self.packet)? {
+        while limit.is_none_or(|most| count < most)
+            && !self.desk.stop.is_stopped()
+            && self.tun.try_read(&mut self.packet)?
+        {
             count += 1;
             is_bulk |= self.packet.offload().segments.is_some();
             self.handle();
@@ -89,8 +93,7 @@ impl<R: TunRead, W: TunWrite, S: UdpSend> Outbound<R, W, S> {
             }
             if self.batch.is_due() {
                 self.flush();
-                // A whole message is enough for a turn.
-                if most == PER_TURN {
+                if limit.is_some() {
                     break;
                 }
             }

@@ -73,17 +73,18 @@ pub(super) fn divide<R: TunRead, W: TunWrite, S: UdpSend>(
     let (give, given) = mpsc::sync_channel(1);
     let (back, returned) = mpsc::sync_channel(1);
     let (is_shared, outbound) = (outbound.can_be_waited_for(), Box::new(outbound));
-    let mut keeper = Keeper { outbound: None, bulk: 0, helper: None, returned, bell: near };
-    if is_shared {
-        keeper.outbound = Some(outbound);
+    let kept = if is_shared {
+        Some(outbound)
     } else {
         // The channel is empty.
         let _ = give.try_send(outbound);
-    }
-    keeper.helper = (is_shared && !single).then_some(give);
-    let back = is_shared.then_some(back);
-    let helper = (!is_shared || !single).then_some(Helper { given, back, bell: far, stop });
-    Ok((keeper, helper))
+        None
+    };
+    let has_helper = !(is_shared && single);
+    let giver = (is_shared && has_helper).then_some(give);
+    let keeper = Keeper { outbound: kept, bulk: 0, helper: giver, returned, bell: near };
+    let helper = Helper { given, back: is_shared.then_some(back), bell: far, stop };
+    Ok((keeper, has_helper.then_some(helper)))
 }
 
 impl<R: TunRead, W: TunWrite, S: UdpSend> Keeper<R, W, S> {
