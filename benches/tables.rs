@@ -50,7 +50,7 @@ fn install(publisher: &mut Publisher, at: u32) {
     );
     let outbound = OutboundSa::new(params.clone()).expect("the key fits");
     publisher.install_inbound(Arc::new(InboundSa::new(params).expect("the key fits")));
-    publisher.set_outbound(LOCAL, remote(at), Outbound { sa: Arc::new(outbound), path, mtu: 1_380 });
+    publisher.set_outbound(LOCAL, remote(at), Outbound::new(Arc::new(outbound), path, 1_380));
 }
 
 fn installed(count: u32) -> (Publisher, Reader) {

@@ -111,7 +111,7 @@ fn a_burst_arrives_whole_and_in_order_whatever_is_off() {
             (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
         let path = UdpPath::direct(at(1, &a), at(2, &b));
         let sa = outbound_sa(SPI, alice(), bob(), NO_LIMITS);
-        publisher.set_outbound(alice(), bob(), Outbound { sa, path, mtu: 1380 });
+        publisher.set_outbound(alice(), bob(), Outbound::new(sa, path, 1380));
         let there = start(&bob_reader, &b, Vec::new(), no_relay());
         let packets = burst();
         let here = start(&alice_reader, &a, packets.clone(), no_relay());

@@ -280,14 +280,14 @@ fn a_new_source_is_told_after_authentication_and_seldom() {
     };
     // Nothing to compare with yet.
     assert!(!is_news(moved, 0, false));
-    publisher.set_outbound(bob(), alice(), Outbound { sa: back.clone(), path: usual, mtu: MTU });
+    publisher.set_outbound(bob(), alice(), Outbound::new(back.clone(), usual, MTU));
     assert!(!is_news(usual, 1, false));
     assert!(!is_news(moved, 2, true), "never before authentication");
     assert!(is_news(moved, 3, false));
     assert!(!is_news(moved, 1002, false), "not again within a second");
     assert!(is_news(moved, 1003, false));
     // The control plane moves there: the old address is news at once.
-    publisher.set_outbound(bob(), alice(), Outbound { sa: back, path: moved, mtu: MTU });
+    publisher.set_outbound(bob(), alice(), Outbound::new(back, moved, MTU));
     assert!(!is_news(moved, 1004, false));
     assert!(is_news(usual, 1005, false));
     publisher.remove_outbound(bob(), alice());

@@ -152,7 +152,7 @@ fn pair(single: bool) -> (Running, Running) {
     let ((mut publisher, alice_reader), (_b, bob_reader)) = (sender(NO_LIMITS, 1380), receiver(NO_LIMITS));
     let path = UdpPath::direct(at(1, &a), at(2, &b));
     let sa = outbound_sa(SPI, alice(), bob(), NO_LIMITS);
-    publisher.set_outbound(alice(), bob(), Outbound { sa, path, mtu: 1380 });
+    publisher.set_outbound(alice(), bob(), Outbound::new(sa, path, 1380));
     (start(&alice_reader, &a, single), start(&bob_reader, &b, single))
 }
 
@@ -238,7 +238,7 @@ fn who_delivered_a_packet_sends_the_answer() {
     let SocketAddr::V4(remote) = peer.local_addr().unwrap() else { panic!("IPv4") };
     let path = UdpPath::direct(at(1, &udp), remote);
     let sa = outbound_sa(SPI + 1, bob(), alice(), NO_LIMITS);
-    publisher.set_outbound(bob(), alice(), Outbound { sa, path, mtu: 1380 });
+    publisher.set_outbound(bob(), alice(), Outbound::new(sa, path, 1380));
     let (device, heard) = (Device::new(), Arc::default());
     let answering = Answering { device: Arc::clone(&device), heard: Arc::clone(&heard) };
     let (workers, _events) = start_on(&reader, &udp, &device, answering, false);

@@ -512,7 +512,7 @@ fn both_directions_over_real_sockets() {
         publisher.set_policy(policy(&[]), vec![local]);
         publisher.install_inbound(inbound_sa(inn, local, remote, NO_LIMITS));
         let sa = outbound_sa(out, local, remote, NO_LIMITS);
-        publisher.set_outbound(local, remote, Outbound { sa, path, mtu: 1380 });
+        publisher.set_outbound(local, remote, Outbound::new(sa, path, 1380));
         Loopback { _publisher: publisher, reader, udp }
     };
     let ends = [end(alice(), bob(), path, 700, 800, a), end(bob(), alice(), mirrored(path), 800, 700, b)];

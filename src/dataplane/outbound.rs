@@ -9,7 +9,7 @@ use super::counters::DropReason;
 use super::ecn;
 use super::split::Split;
 use super::tables::{Outbound, Reader};
-use crate::esp::SealError;
+use crate::esp::{OutboundSa, SealError};
 use crate::policy::spd::Action;
 use crate::wire::ip::{Ipv6Error, Ipv6View, NEXT_HEADER_IPV6};
 
@@ -64,7 +64,11 @@ pub fn look_up(reader: &Reader, packet: &[u8]) -> Result<Protected, Verdict> {
     };
     // Only local permanent addresses and unicast destinations are ever in this table.
     match reader.outbound(view.source(), view.destination()) {
-        Some(outbound) => Ok(Protected { outbound, ecn: ecn::of_traffic_class(view.traffic_class()) }),
+        Some(outbound) => Ok(Protected {
+            outbound,
+            queue: reader.queue(),
+            ecn: ecn::of_traffic_class(view.traffic_class()),
+        }),
         None => Err(without_sa(reader, view.source(), view.destination())),
     }
 }
@@ -80,16 +84,21 @@ fn malformed(packet: &[u8]) -> DropReason {
 /// An SA for packets between two addresses with the same ECN field.
 pub struct Protected {
     outbound: Arc<Outbound>,
+    queue: usize,
     ecn: u8,
 }
 
 impl Protected {
+    fn sa(&self) -> &OutboundSa {
+        self.outbound.sa_for(self.queue)
+    }
+
     fn seal(&self, packet: &[u8], batch: &mut SendBatch) -> Verdict {
         let mtu = self.mtu();
         if packet.len() > usize::from(mtu) {
             return Verdict::TooBig { mtu };
         }
-        let sa = &self.outbound.sa;
+        let sa = self.sa();
         let len = self.len(packet);
         // The room comes before the number: a number that is not used would look like a lost packet to the peer.
         let Some(room) = batch.reserve(len) else {
@@ -117,7 +126,7 @@ impl Protected {
         }
         // No packet has more than 65,535 octets, so that every one fits an empty batch and every number is used.
         let count = u32::try_from(split.count()).unwrap_or(u32::MAX);
-        let mut run = match self.outbound.sa.run(count, split.octets() as u64) {
+        let mut run = match self.sa().run(count, split.octets() as u64) {
             Ok(run) => run,
             Err(error) => return self.verdict(Err(error)),
         };
@@ -140,7 +149,7 @@ impl Protected {
 
     /// Octets of the datagram that a packet becomes.
     fn len(&self, packet: &[u8]) -> usize {
-        self.outbound.path.overhead() + self.outbound.sa.sealed_len(packet.len())
+        self.outbound.path.overhead() + self.sa().sealed_len(packet.len())
     }
 
     fn put(
@@ -159,7 +168,7 @@ impl Protected {
     }
 
     fn verdict(&self, sealed: Result<(), SealError>) -> Verdict {
-        let sa = &self.outbound.sa;
+        let sa = self.sa();
         match sealed {
             Ok(()) => Verdict::Sealed { soft_limit: sa.take_soft_limit().then_some(sa.params().spi) },
             Err(SealError::Exhausted) => {

@@ -21,10 +21,29 @@ use crate::policy::spd::{Action, Spd};
 pub struct Outbound {
     /// The SA that seals.
     pub sa: Arc<OutboundSa>,
+    /// SAs of the same two addresses for other queues (RFC 9611): mostly none.
+    pub additional: Vec<Arc<OutboundSa>>,
     /// Where the datagram goes.
     pub path: UdpPath,
     /// Largest inner packet; a larger one is answered with Packet Too Big.
     pub mtu: u16,
+}
+
+impl Outbound {
+    /// With one SA for whatever is sent.
+    pub fn new(sa: Arc<OutboundSa>, path: UdpPath, mtu: u16) -> Self {
+        Self { sa, additional: Vec::new(), path, mtu }
+    }
+
+    /// The SA for packets of this queue: always the same one while the SAs stay, so that the packets of a flow, which
+    /// come from one queue, keep their order.
+    pub fn sa_for(&self, queue: usize) -> &Arc<OutboundSa> {
+        if self.additional.is_empty() {
+            return &self.sa;
+        }
+        let at = queue % (self.additional.len() + 1);
+        at.checked_sub(1).and_then(|at| self.additional.get(at)).unwrap_or(&self.sa)
+    }
 }
 
 /// Shards of a table, as a power of two: 100,000 entries are about 100 per shard.
@@ -159,7 +178,7 @@ pub fn new() -> (Publisher, Reader) {
         outbound: Table::new(),
         policies: ArcSwap::from_pointee(Policies::default()),
     });
-    (Publisher { tables: Arc::clone(&tables), pairs: HashMap::new() }, Reader { tables })
+    (Publisher { tables: Arc::clone(&tables), pairs: HashMap::new() }, Reader { tables, queue: 0 })
 }
 
 /// What a pair of addresses has installed: its shared state goes with the last of them.
@@ -235,9 +254,20 @@ impl Publisher {
 #[derive(Clone)]
 pub struct Reader {
     tables: Arc<Tables>,
+    queue: usize,
 }
 
 impl Reader {
+    /// The same tables, for the workers of this queue of the TUN; what [`new`] gives is for the first one.
+    pub fn for_queue(&self, queue: usize) -> Self {
+        Self { tables: Arc::clone(&self.tables), queue }
+    }
+
+    /// Whose packets these are: which of several SAs seals them ([`Outbound::sa_for`]).
+    pub fn queue(&self) -> usize {
+        self.queue
+    }
+
     /// The inbound SA with this SPI.
     pub fn inbound(&self, spi: u32) -> Option<Arc<Receiving>> {
         self.tables.inbound.get(spi)

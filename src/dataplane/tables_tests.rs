@@ -48,7 +48,7 @@ fn nothing_of_a_pair_stays_behind() {
     let params = crate::esp::SaParams { spi: 700, local, remote, suite, esn: true, key, limits };
     let inbound = Arc::new(InboundSa::new(params.clone()).unwrap());
     let path = UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap());
-    let outbound = Outbound { sa: Arc::new(OutboundSa::new(params).unwrap()), path, mtu: 1380 };
+    let outbound = Outbound::new(Arc::new(OutboundSa::new(params).unwrap()), path, 1380);
     publisher.install_inbound(Arc::clone(&inbound));
     publisher.install_inbound(inbound);
     publisher.set_outbound(local, remote, outbound);

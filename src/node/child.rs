@@ -30,6 +30,6 @@ pub(super) struct Child {
 impl Child {
     /// The entry that the data plane gets while we send on this child.
     pub(super) fn outbound_entry(&self, mtu: u16) -> Outbound {
-        Outbound { sa: Arc::clone(&self.outbound), path: self.path, mtu }
+        Outbound::new(Arc::clone(&self.outbound), self.path, mtu)
     }
 }

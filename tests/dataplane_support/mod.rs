@@ -104,7 +104,7 @@ fn sender_on(path: UdpPath, limits: Limits, mtu: u16) -> (Publisher, Reader) {
     let (mut publisher, reader) = tables::new();
     publisher.set_policy(policy(&[]), vec![alice()]);
     let sa = outbound_sa(SPI, alice(), bob(), limits);
-    publisher.set_outbound(alice(), bob(), Outbound { sa, path, mtu });
+    publisher.set_outbound(alice(), bob(), Outbound::new(sa, path, mtu));
     (publisher, reader)
 }
 
