@@ -26,6 +26,9 @@ pub struct Status {
     pub mtu: u16,
     /// UDP port of ESP and IKE.
     pub port: u16,
+    /// How packets are carried.
+    #[serde(default)]
+    pub data_plane: DataPlaneStatus,
     /// Local entities.
     pub entities: Vec<EntityStatus>,
     /// Configured peers, and whoever else has an SA or wants one: 100 of those at most.
@@ -46,6 +49,17 @@ pub struct Status {
     /// Packets and octets in relayed form that were passed on or taken, and "unreachable" answers.
     #[serde(default)]
     pub relayed: BTreeMap<String, u64>,
+}
+
+/// How packets are carried: it changes the speed and nothing else.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct DataPlaneStatus {
+    /// Queues of TUN device and UDP port, each with workers of its own.
+    pub queues: usize,
+    /// Offloads in use, by the names that `up --without` takes.
+    pub offloads: Vec<String>,
+    /// The others: not wanted, or the kernel or the network device has none.
+    pub missing: Vec<String>,
 }
 
 /// A local entity.

@@ -16,7 +16,7 @@ use domicile::dataplane::offload::{Features, Offload, PartialChecksum, Protocol,
 use domicile::dataplane::outbound::{self, Verdict};
 use domicile::dataplane::split::Split;
 use domicile::dataplane::tables::Reader;
-use domicile::dataplane::worker::{self, Edges, Workers};
+use domicile::dataplane::worker::{self, Edges, Queue, Workers};
 use domicile::io::sys::{self, StopEvent};
 use domicile::io::udp::Udp;
 use domicile::wire::{checksum, ip::Ipv6View};
@@ -182,16 +182,14 @@ fn start(reader: &Reader) -> (Device, Workers, tokio::sync::mpsc::Receiver<Event
 
 fn start_on(device: &Device, udp: Udp, reader: &Reader) -> (Workers, tokio::sync::mpsc::Receiver<Event>) {
     let stop = StopEvent::new().unwrap();
-    let edges = Edges {
+    let queue = Queue {
         tun_read: device.clone(),
         tun_write: device.clone(),
         udp_receive: udp.receiver(stop.clone()),
-        ike_receive: None,
         udp_send: udp,
-        relay: no_relay(),
-        coalesce: true,
-        single: false,
     };
+    let edges =
+        Edges { queues: vec![queue], ike_receive: None, relay: no_relay(), coalesce: true, single: false };
     let stop = Arc::new(StopBoth(device.clone(), stop));
     worker::start(edges, reader, stop, sys::monotonic).unwrap()
 }

@@ -20,7 +20,7 @@ use domicile::dataplane::event::{Event, UdpPath};
 use domicile::dataplane::offload::{Feature, Features};
 use domicile::dataplane::relay::{self, Limits, Relay, Roles};
 use domicile::dataplane::tables::{Outbound, Reader};
-use domicile::dataplane::worker::{self, Edges, Workers};
+use domicile::dataplane::worker::{self, Edges, Queue, Workers};
 use domicile::io::{sys, udp::Udp};
 use domicile::wire::ip::Ipv6View;
 
@@ -76,16 +76,13 @@ fn start(reader: &Reader, udp: &Udp, packets: Vec<Vec<u8>>, relay: Relay) -> Run
     let (apps, received) = mpsc::channel();
     let arrived = Arc::<AtomicUsize>::default();
     let tun = Tun { packets: packets.into(), read: 0, arrived: Arc::clone(&arrived) };
-    let edges = Edges {
+    let queue = Queue {
         tun_read: tun,
         tun_write: Apps(apps),
         udp_receive: udp.receiver(stop.clone()),
-        ike_receive: None,
         udp_send: udp.clone(),
-        relay,
-        coalesce: true,
-        single: false,
     };
+    let edges = Edges { queues: vec![queue], ike_receive: None, relay, coalesce: true, single: false };
     let (workers, _events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic).unwrap();
     Running { workers, received, arrived, _events }
 }

@@ -15,7 +15,7 @@ use domicile::dataplane::event::{Event, UdpPath};
 use domicile::dataplane::offload::Features;
 use domicile::dataplane::outbound;
 use domicile::dataplane::tables::{Outbound, Reader};
-use domicile::dataplane::worker::{self, Edges, Workers};
+use domicile::dataplane::worker::{self, Edges, Queue, Workers};
 use domicile::io::{sys, udp::Udp};
 
 mod dataplane_support;
@@ -131,16 +131,13 @@ fn start_on(
     single: bool,
 ) -> (Workers, tokio::sync::mpsc::Receiver<Event>) {
     let stop = sys::StopEvent::new().unwrap();
-    let edges = Edges {
+    let queue = Queue {
         tun_read: Tun(Arc::clone(device)),
         tun_write,
         udp_receive: udp.receiver(stop.clone()),
-        ike_receive: None,
         udp_send: udp.clone(),
-        relay: no_relay(),
-        coalesce: true,
-        single,
     };
+    let edges = Edges { queues: vec![queue], ike_receive: None, relay: no_relay(), coalesce: true, single };
     let stopper = Arc::new(Stopper(stop, Arc::clone(device)));
     worker::start(edges, reader, stopper, sys::monotonic).unwrap()
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use domicile::dataplane::batch::{PacketBuffer, Stop, TunRead, TunWrite};
 use domicile::dataplane::offload::Features;
 use domicile::dataplane::tables;
-use domicile::dataplane::worker::{self, Edges};
+use domicile::dataplane::worker::{self, Edges, Queue};
 use domicile::io::sys::{self, StopEvent};
 use domicile::io::tun::{OpenError, Tun};
 use domicile::io::udp::Udp;
@@ -64,16 +64,14 @@ fn real_applications_hear_packet_too_big_and_a_removed_device_is_reported() {
     let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap();
     let (_publisher, reader) = sender(NO_LIMITS, 1300);
     let stop = StopEvent::new().unwrap();
-    let edges = Edges {
+    let queue = Queue {
         tun_read: tun.reader(stop.clone()),
         tun_write: tun.writer(),
         udp_receive: udp.receiver(stop.clone()),
-        ike_receive: None,
         udp_send: udp,
-        relay: no_relay(),
-        coalesce: true,
-        single: false,
     };
+    let edges =
+        Edges { queues: vec![queue], ike_receive: None, relay: no_relay(), coalesce: true, single: false };
     let (mut workers, _events) = worker::start(edges, &reader, Arc::new(stop), sys::monotonic).unwrap();
 
     // The kernel believes the Packet Too Big: the route's MTU becomes ours.
@@ -119,12 +117,15 @@ fn an_idle_device_stops_at_once() {
     let udp = Udp::bind(std::net::Ipv4Addr::LOCALHOST, 0, Features::default()).unwrap();
     let (_publisher, reader) = tables::new();
     let stop = StopEvent::new().unwrap();
-    let edges = Edges {
+    let queue = Queue {
         tun_read: tun.reader(stop.clone()),
         tun_write: tun.writer(),
         udp_receive: udp.receiver(stop.clone()),
-        ike_receive: Some(udp.receiver(stop.clone())),
         udp_send: udp,
+    };
+    let edges = Edges {
+        queues: vec![queue],
+        ike_receive: Some(udp.receiver(stop.clone())),
         relay: no_relay(),
         coalesce: true,
         single: false,

@@ -17,7 +17,7 @@ use domicile::dataplane::event::{self, Event, UdpPath};
 use domicile::dataplane::offload::{Accepts, Features, Protocol};
 use domicile::dataplane::relay::{self, Limits, Relay, Roles};
 use domicile::dataplane::tables::{self, Outbound, Publisher, Reader};
-use domicile::dataplane::worker::{self, Edges, Workers};
+use domicile::dataplane::worker::{self, Edges, Queue, Workers};
 use domicile::dataplane::{inject, queue};
 use domicile::io::{sys, udp::Udp};
 use domicile::wire::{
@@ -214,12 +214,15 @@ impl Host {
             to_net: Pipe::new(),
             stopped: Arc::default(),
         };
-        let edges = Edges {
+        let queue = Queue {
             tun_read: TunIn(Arc::clone(&host.from_apps)),
             tun_write: TunOut(Arc::clone(&host.to_apps), accepts),
             udp_receive: NetIn(Arc::clone(&host.from_net)),
-            ike_receive: Some(NetIn(Arc::clone(&host.from_net_500))),
             udp_send: NetOut(Arc::clone(&host.to_net)),
+        };
+        let edges = Edges {
+            queues: vec![queue],
+            ike_receive: Some(NetIn(Arc::clone(&host.from_net_500))),
             relay,
             coalesce,
             single: false,
@@ -520,12 +523,15 @@ fn both_directions_over_real_sockets() {
         let stop = sys::StopEvent::new().unwrap();
         let apps = (Pipe::new(), Pipe::new());
         let stop_all = StopBoth { event: stop.clone(), pipe: Arc::clone(&apps.0) };
-        let edges = Edges {
+        let queue = Queue {
             tun_read: TunIn(Arc::clone(&apps.0)),
             tun_write: TunOut(Arc::clone(&apps.1), Accepts::default()),
             udp_receive: end.udp.receiver(stop),
-            ike_receive: None,
             udp_send: end.udp.clone(),
+        };
+        let edges = Edges {
+            queues: vec![queue],
+            ike_receive: None,
             relay: no_relay(),
             coalesce: true,
             single: false,

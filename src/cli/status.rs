@@ -14,7 +14,9 @@ use super::paths::write_paths;
 use super::render::{age, bytes, count, table};
 use super::verbs::request;
 use crate::api::mobility::{HomeStatus, RegistrationStatus};
-use crate::api::{CertificateStatus, ChildStatus, EntityStatus, IkeStatus, PeerStatus, Status};
+use crate::api::{
+    CertificateStatus, ChildStatus, DataPlaneStatus, EntityStatus, IkeStatus, PeerStatus, Status,
+};
 use crate::daemon::system::unix;
 
 /// More often than this the daemon would be busy telling.
@@ -52,6 +54,19 @@ pub(super) fn run(cli: &Cli, args: &StatusArgs) -> Result<(), Failed> {
     }
 }
 
+/// What is not as on most machines.
+fn write_data_plane(out: &mut String, data_plane: &DataPlaneStatus) {
+    let missing = data_plane.missing.join(", ");
+    let _ = match (data_plane.queues, missing.is_empty()) {
+        (0 | 1, true) => Ok(()),
+        (0 | 1, false) => writeln!(out, "packets are carried without {missing}, which is slower"),
+        (queues, true) => writeln!(out, "packets are carried by {queues} queues"),
+        (queues, false) => {
+            writeln!(out, "packets are carried by {queues} queues, without {missing}, which is slower")
+        }
+    };
+}
+
 /// The whole status for a person. Writing to a String cannot fail.
 fn render(status: &Status) -> String {
     let mut out = String::new();
@@ -65,6 +80,7 @@ fn render(status: &Status) -> String {
         status.port,
         status.pid
     );
+    write_data_plane(&mut out, &status.data_plane);
     write_entities(&mut out, &status.entities);
     for entity in status.entities.iter().filter(|entity| entity.host.is_none()) {
         if let Some(certificate) = &entity.certificate {

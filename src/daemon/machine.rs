@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use super::config::Config;
 use super::error::Error;
-use crate::dataplane::batch::UdpSend;
+use super::speed::Speed;
+use crate::dataplane::batch::{TunWrite as _, UdpSend};
 use crate::dataplane::event::Event as DataEvent;
 use crate::dataplane::inject::{self, InjectError};
 use crate::dataplane::offload::Features;
@@ -30,6 +31,7 @@ pub(super) struct Edge {
     netlink: Machine,
     plan: Plan,
     pub(super) workers: Workers,
+    pub(super) speed: Arc<Speed>,
     tun: TunWriter,
     udp: Udp,
     ike: Option<Udp>,
@@ -101,7 +103,7 @@ impl Edge {
         features: Features,
     ) -> Result<(Self, mpsc::Receiver<DataEvent>), Error> {
         may_administer()?;
-        let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, config.port, features)?;
+        let (udp, others) = Udp::bind_several(Ipv4Addr::UNSPECIFIED, config.port, features, config.queues)?;
         let ike = match config.ike_port {
             0 => None,
             port => Some(Udp::bind(Ipv4Addr::UNSPECIFIED, port, features)?),
@@ -112,7 +114,7 @@ impl Edge {
         let owners = hold_apart(&plan)?;
         let filtered = filter(&plan)?;
         netlink.sweep().await?;
-        let set_up = match Tun::open(&config.interface, features) {
+        let set_up = match Tun::open_queues(&config.interface, features, 1 + others.len()) {
             Ok(tun) => netlink.set_up(&plan).await.map(|()| tun).map_err(Error::from),
             Err(error) => Err(error.into()),
         };
@@ -128,18 +130,31 @@ impl Edge {
             }
         };
         let stop = StopEvent::new()?;
+        let queues: Vec<_> = tun
+            .queues(&stop)
+            .zip(std::iter::once(&udp).chain(&others))
+            .map(|((tun_read, tun_write), udp)| worker::Queue {
+                tun_read,
+                tun_write,
+                udp_receive: udp.receiver(stop.clone()),
+                udp_send: udp.clone(),
+            })
+            .collect();
+        let count = queues.len();
+        if count < config.queues {
+            tracing::warn!(count, wanted = config.queues, "the kernel has fewer queues than were asked for");
+        }
+        let sockets = queues.iter().map(|queue| queue.udp_send.clone()).collect();
+        let speed = Arc::new(Speed { features, accepts: tun.writer().accepts(), sockets });
         let edges = worker::Edges {
-            tun_read: tun.reader(stop.clone()),
-            tun_write: tun.writer(),
-            udp_receive: udp.receiver(stop.clone()),
+            queues,
             ike_receive: ike.as_ref().map(|ike| ike.receiver(stop.clone())),
-            udp_send: udp.clone(),
             relay,
             coalesce: features.coalesce,
             single: thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1),
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
-        Ok((Self { netlink, plan, workers, tun: tun.writer(), udp, ike, filtered, owners }, events))
+        Ok((Self { netlink, plan, workers, speed, tun: tun.writer(), udp, ike, filtered, owners }, events))
     }
 
     /// Entities came or went: the machine's addresses follow.

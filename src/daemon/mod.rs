@@ -17,6 +17,7 @@ mod naming;
 mod places;
 mod requests;
 mod revocations;
+mod speed;
 mod state;
 mod suspend;
 pub mod system;

@@ -12,6 +12,7 @@ use super::control::{Call, Reply, Request};
 use super::errands::Errands;
 use super::home::{self, SharedHome};
 use super::hosted::Hosted;
+use super::speed::Speed;
 use super::state::StateFile;
 use super::trust;
 use super::{machine, memory};
@@ -65,6 +66,8 @@ pub(super) struct Desk {
     pub(super) effects: Vec<Effect>,
     /// What holds users apart where they receive, if addresses have users.
     pub(super) owners: Option<Arc<Owners>>,
+    /// How fast the data plane can be.
+    pub(super) speed: Option<Arc<Speed>>,
     waiting: Vec<Waiting>,
     /// What our homes are asked for.
     pub(super) errands: Errands,
@@ -116,6 +119,7 @@ impl Desk {
             home,
             effects: Vec::new(),
             owners: None,
+            speed: None,
             waiting: Vec::new(),
             errands: Errands::default(),
             down: Vec::new(),
@@ -408,6 +412,7 @@ impl Desk {
             interface: self.config.interface.clone(),
             mtu: self.config.mtu,
             port: self.config.port,
+            data_plane: self.speed.as_ref().map(|speed| speed.status()).unwrap_or_default(),
             entities: entities.collect(),
             peers: node.peers(now, OTHER_PEERS),
             pairs: node.pair_count() as u64,

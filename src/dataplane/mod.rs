@@ -26,12 +26,15 @@
 //! let tun = Tun::open("dom0", Features::default())?; // then addresses, MTU, up: netlink
 //! let udp = Udp::bind(Ipv4Addr::UNSPECIFIED, 4500, Features::default())?;
 //! let ike = Udp::bind(Ipv4Addr::UNSPECIFIED, 500, Features::default())?;
-//! let edges = worker::Edges {
+//! let queue = worker::Queue {
 //!     tun_read: tun.reader(stop.clone()),
 //!     tun_write: tun.writer(),
 //!     udp_receive: udp.receiver(stop.clone()),
-//!     ike_receive: Some(ike.receiver(stop.clone())),
 //!     udp_send: udp.clone(),
+//! };
+//! let edges = worker::Edges {
+//!     queues: vec![queue], // more of them on a large machine
+//!     ike_receive: Some(ike.receiver(stop.clone())),
 //!     relay: Relay::new(relay_reader, Limits::default(), [7; 16]), // a random seed
 //!     coalesce: true,
 //!     single: false,

@@ -1,6 +1,6 @@
-//! The worker threads: U (UDP to TUN, and TUN to UDP while that is brief), T (TUN to UDP when it is much) and, where there
-//! is one, a second U for the IKE-only socket on port 500. They block in the sources' `wait` and nowhere else for long, and
-//! never wait for the control plane.
+//! The worker threads: for each queue a U (UDP to TUN, and TUN to UDP while that is brief) and a T (TUN to UDP when it is
+//! much) and, where there is one, a U for the IKE-only socket on port 500. They block in the sources' `wait` and nowhere else
+//! for long, and never wait for the control plane.
 
 mod forward;
 mod inbound;
@@ -26,22 +26,28 @@ use outbound::Outbound;
 
 /// What the workers work on. Everything that waits must have been made with the stop signal of [`start`].
 pub struct Edges<R, W, U, S> {
-    /// Packets from the applications.
-    pub tun_read: R,
-    /// Packets to the applications: T answers with ICMPv6 errors there, U delivers.
-    pub tun_write: W,
-    /// Datagrams with ESP and marked IKE: our port 4500.
-    pub udp_receive: U,
+    /// One on a small machine. A flow keeps to one of them, and so does an SA.
+    pub queues: Vec<Queue<R, W, U, S>>,
     /// Datagrams with unmarked IKE and nothing else: port 500.
     pub ike_receive: Option<U>,
-    /// Where ESP leaves.
-    pub udp_send: S,
     /// What decides about relayed packets.
     pub relay: Relay,
     /// Whether packets of a flow are joined for the TUN.
     pub coalesce: bool,
     /// There is one CPU: one thread does both directions.
     pub single: bool,
+}
+
+/// What one U and one T work on.
+pub struct Queue<R, W, U, S> {
+    /// Packets from the applications.
+    pub tun_read: R,
+    /// Packets to the applications: T answers with ICMPv6 errors there, U delivers.
+    pub tun_write: W,
+    /// Datagrams with ESP and marked IKE: our port 4500.
+    pub udp_receive: U,
+    /// Where ESP leaves.
+    pub udp_send: S,
 }
 
 /// A worker ended although nobody asked it to.
@@ -72,23 +78,25 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
     clock: Clock,
 ) -> io::Result<(Workers, mpsc::Receiver<Event>)> {
     let (queue, events) = queue::new();
+    let Edges { queues, ike_receive, relay, coalesce, single } = edges;
     // One place per worker: a failure is never lost.
-    let (failed, failures) = mpsc::channel(3);
+    let (failed, failures) = mpsc::channel(2 * queues.len() + 1);
     let mut workers = Workers { stop, threads: Vec::new(), failures, summary: Summary::default() };
-    let Edges { tun_read, tun_write, udp_receive, ike_receive, udp_send, relay, coalesce, single } = edges;
 
-    let desk = workers.desk(reader, &queue, clock);
-    let outbound = Outbound::new(tun_read, tun_write.clone(), udp_send.clone(), desk);
-    let (keeper, helper) = shift::divide(outbound, Arc::clone(&workers.stop), single)?;
-    if let Some(helper) = helper {
-        workers.spawn("tun", failed.clone(), move || helper.run())?;
+    for (at, Queue { tun_read, tun_write, udp_receive, udp_send }) in queues.into_iter().enumerate() {
+        let reader = reader.for_queue(at);
+        let desk = workers.desk(&reader, &queue, clock);
+        let outbound = Outbound::new(tun_read, tun_write.clone(), udp_send.clone(), desk);
+        let (keeper, helper) = shift::divide(outbound, Arc::clone(&workers.stop), single)?;
+        if let Some(helper) = helper {
+            workers.spawn("tun", failed.clone(), move || helper.run())?;
+        }
+        let relay = relay.for_another_worker();
+        workers.summary.add_relay(relay.counters());
+        let (forward, desk) = (Forward::new(relay, udp_send), workers.desk(&reader, &queue, clock));
+        let inbound = Inbound::new(udp_receive, tun_write, coalesce, desk, forward, keeper);
+        workers.spawn("udp", failed.clone(), move || inbound.run())?;
     }
-
-    workers.summary.add_relay(relay.counters());
-    let (forward, desk) = (Forward::new(relay, udp_send), workers.desk(reader, &queue, clock));
-    let inbound = Inbound::new(udp_receive, tun_write, coalesce, desk, forward, keeper);
-    workers.spawn("udp", failed.clone(), move || inbound.run())?;
-
     if let Some(socket) = ike_receive {
         let ike = IkeOnly::new(socket, workers.desk(reader, &queue, clock));
         workers.spawn("ike", failed, move || ike.run())?;

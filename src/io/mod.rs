@@ -1,5 +1,5 @@
 //! The edge of the program: TUN device, UDP sockets, the machine's routes and filters. The only module with `unsafe`,
-//! and it stays in `sys`, `mmsg` and `bpf`.
+//! and it stays in `sys`, `mmsg`, `bpf` and `steer`.
 
 pub mod firewall;
 pub mod lease;
@@ -12,4 +12,5 @@ pub mod udp;
 
 mod bpf;
 mod mmsg;
+mod steer;
 mod vnet;

@@ -101,10 +101,20 @@ pub(super) fn wait_readable(
     }))
 }
 
-/// Makes an open `/dev/net/tun` the device `name`, without packet information in front of packets and, where
-/// `vnet_header` says so, with a `virtio_net_hdr` of 10 octets, little-endian on every machine. The device must not exist
-/// yet and goes when the descriptor is closed.
-pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str, vnet_header: bool) -> io::Result<()> {
+/// What kind of TUN device a descriptor shall be of.
+#[derive(Clone, Copy)]
+pub(super) struct TunKind {
+    /// Each packet has a `virtio_net_hdr` of 10 octets in front, little-endian on every machine.
+    pub(super) header: bool,
+    /// It has several queues, each with a descriptor.
+    pub(super) several: bool,
+    /// This is one more queue of it. Otherwise it must not exist yet.
+    pub(super) exists: bool,
+}
+
+/// Makes an open `/dev/net/tun` the device `name` or a queue of it, without packet information in front of packets. It goes
+/// when the last descriptor is closed.
+pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str, kind: TunKind) -> io::Result<()> {
     // SAFETY: `ifreq` is plain old data, for which all zeroes is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {
@@ -113,13 +123,15 @@ pub(super) fn tun_set_iff(fd: BorrowedFd<'_>, name: &str, vnet_header: bool) -> 
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte.cast_signed() as libc::c_char;
     }
-    let vnet = if vnet_header { libc::IFF_VNET_HDR } else { 0 };
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | vnet;
+    let vnet = if kind.header { libc::IFF_VNET_HDR } else { 0 };
+    let queues = if kind.several { libc::IFF_MULTI_QUEUE } else { 0 };
+    let new = if kind.exists { 0 } else { libc::IFF_TUN_EXCL };
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | vnet | queues | new;
     request.ifr_ifru.ifru_flags = (flags & 0xffff) as u16 as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives on this stack frame and whose name is
     // terminated, being shorter than its field.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
-    if vnet_header {
+    if kind.header && !kind.exists {
         let (len, yes): (libc::c_int, libc::c_int) = (10, 1);
         // SAFETY: each of them reads one `c_int`, which lives on this stack frame.
         unsafe {

@@ -52,7 +52,9 @@ pub enum OpenError {
 
 /// An open TUN device.
 pub struct Tun {
-    file: Arc<File>,
+    first: Arc<File>,
+    /// Its other queues.
+    others: Vec<Arc<File>>,
     name: String,
     /// Each packet has a `virtio_net_hdr` in front.
     header: bool,
@@ -75,22 +77,35 @@ impl Tun {
     /// # Errors
     /// [`OpenError`], in words for a person.
     pub fn open(name: &str, features: Features) -> Result<Self, OpenError> {
+        Self::open_queues(name, features, 1)
+    }
+
+    /// The same with so many queues, each for a worker of its own; fewer where the kernel has no more. Packets of a flow
+    /// come from the queue to which packets of its other direction were written last.
+    ///
+    /// # Errors
+    /// [`OpenError`], in words for a person.
+    pub fn open_queues(name: &str, features: Features, queues: usize) -> Result<Self, OpenError> {
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(named) || [".", ".."].contains(&name)
         {
             return Err(OpenError::Name(name.to_owned()));
         }
-        let (file, header) = match attach(name, features.tun_offload) {
+        let several = queues > 1;
+        let kind = |header| sys::TunKind { header, several, exists: false };
+        let (file, header) = match attach(name, kind(features.tun_offload)) {
             // Whatever a kernel has against the header: without it every one of them works.
-            Err(OpenError::Other { .. }) if features.tun_offload => (attach(name, false)?, false),
+            Err(OpenError::Other { .. }) if features.tun_offload => (attach(name, kind(false))?, false),
             result => (result?, features.tun_offload),
         };
+        let kind = sys::TunKind { header, several, exists: true };
+        let others = (1..queues).map_while(|_| attach(name, kind).ok().map(Arc::new)).collect();
         let offloads = OFFLOADS.iter().filter(|_| header);
         let accepts = offloads
             .filter_map(|(bits, accepts)| sys::tun_set_offload(file.as_fd(), *bits).ok().map(|()| *accepts))
             .next();
         let accepts = accepts.unwrap_or_default();
-        Ok(Self { file: Arc::new(file), name: name.to_owned(), header, accepts })
+        Ok(Self { first: Arc::new(file), others, name: name.to_owned(), header, accepts })
     }
 
     /// Its name.
@@ -98,18 +113,32 @@ impl Tun {
         &self.name
     }
 
-    /// Packets from the applications. The wait ends when `stop` is set.
+    /// Packets from the applications, out of the first queue. The wait ends when `stop` is set.
     pub fn reader(&self, stop: StopEvent) -> TunReader {
-        TunReader { file: Arc::clone(&self.file), header: self.header, stop }
+        self.reader_of(&self.first, stop)
     }
 
-    /// Packets to the applications.
+    /// Packets to the applications, into the first queue.
     pub fn writer(&self) -> TunWriter {
-        TunWriter { file: Arc::clone(&self.file), header: self.header, accepts: self.accepts }
+        self.writer_of(&self.first)
+    }
+
+    /// Both for every queue, the first one included.
+    pub fn queues(&self, stop: &StopEvent) -> impl Iterator<Item = (TunReader, TunWriter)> {
+        let files = std::iter::once(&self.first).chain(&self.others);
+        files.map(|file| (self.reader_of(file, stop.clone()), self.writer_of(file)))
+    }
+
+    fn reader_of(&self, file: &Arc<File>, stop: StopEvent) -> TunReader {
+        TunReader { file: Arc::clone(file), header: self.header, stop }
+    }
+
+    fn writer_of(&self, file: &Arc<File>) -> TunWriter {
+        TunWriter { file: Arc::clone(file), header: self.header, accepts: self.accepts }
     }
 }
 
-fn attach(name: &str, header: bool) -> Result<File, OpenError> {
+fn attach(name: &str, kind: sys::TunKind) -> Result<File, OpenError> {
     let other = |source| OpenError::Other { name: name.to_owned(), source };
     let file = OpenOptions::new()
         .read(true)
@@ -121,7 +150,7 @@ fn attach(name: &str, header: bool) -> Result<File, OpenError> {
             Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
             _ => other(error),
         })?;
-    sys::tun_set_iff(file.as_fd(), name, header).map_err(|error| match error.raw_os_error() {
+    sys::tun_set_iff(file.as_fd(), name, kind).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => OpenError::Permission,
         // EINVAL: a device of that name exists and is no TUN; EBUSY: it is one.
         Some(libc::EBUSY | libc::EEXIST | libc::EINVAL) => OpenError::InUse(name.to_owned()),

@@ -12,13 +12,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sys::{self, Readiness, StopEvent};
-use super::{mmsg, sys::set_ip_option};
+use super::{mmsg, steer, sys::set_ip_option};
 use crate::dataplane::batch::{
     MAX_SEGMENTS, ReceiveBatch, Run, SendBatch, SendReport, UdpReceive, UdpSend, Woken,
 };
@@ -27,6 +27,10 @@ use crate::dataplane::offload::Features;
 
 /// Octets of socket buffer asked for: at 8 Gbit/s 8 MiB are 8 ms, the time that a worker may lose its processor.
 const SOCKET_BUFFER: usize = 8 << 20;
+
+/// So long datagrams leave one by one after the system refused a run of them: what was refused by one network device is
+/// taken by another one.
+const SEGMENTATION_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a worker may wait for room in the send buffer: well below the 100 ms within which it must stop.
 const SEND_PATIENCE: Duration = Duration::from_millis(40);
@@ -69,8 +73,11 @@ pub struct Udp {
 
 struct Shared {
     socket: Socket,
-    /// Whether runs leave as one message.
-    segmentation: AtomicBool,
+    /// From when on runs leave as one message, in milliseconds of our clock: 0 until the system refuses one, `u64::MAX`
+    /// where that cannot be.
+    segments_from: AtomicU64,
+    /// Runs arrive as one message.
+    joins: bool,
 }
 
 impl Udp {
@@ -81,24 +88,49 @@ impl Udp {
     /// [`BindError`], in words for a person.
     pub fn bind(address: Ipv4Addr, port: u16, features: Features) -> Result<Self, BindError> {
         let address = SocketAddrV4::new(address, port);
-        Self::try_bind(address, features).map_err(|source| match source.raw_os_error() {
+        Self::try_bind(address, features, false).map_err(|source| match source.raw_os_error() {
             Some(libc::EADDRINUSE) => BindError::InUse { port },
             Some(libc::EACCES | libc::EPERM) => BindError::Permission { port },
             _ => BindError::Other { port, source },
         })
     }
 
-    fn try_bind(address: SocketAddrV4, features: Features) -> io::Result<Self> {
+    /// Binds up to `count` sockets to one port, for as many workers: one, and the others. An incoming datagram goes to one
+    /// of them, by its SPI (anything but ESP goes to the first). What a kernel cannot share is fewer sockets.
+    ///
+    /// # Errors
+    /// [`BindError`] about the first one, which is bound alone: a port that somebody has is not shared with him.
+    pub fn bind_several(
+        address: Ipv4Addr,
+        port: u16,
+        features: Features,
+        count: usize,
+    ) -> Result<(Self, Vec<Self>), BindError> {
+        let first = Self::bind(address, port, features)?;
+        let mut others = Vec::new();
+        if count > 1 && first.shared.socket.set_reuse_port(true).is_ok() {
+            let shared = SocketAddrV4::new(address, first.port);
+            others.extend((1..count).map_while(|_| Self::try_bind(shared, features, true).ok()));
+        }
+        if let Ok(more @ 1..) = u32::try_from(others.len()) {
+            // Without it the sender's address and port choose: an SA still has one worker, unless it moves.
+            let _ = steer::by_spi(first.shared.socket.as_fd(), more + 1);
+        }
+        Ok((first, others))
+    }
+
+    fn try_bind(address: SocketAddrV4, features: Features, shared: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
         set_ip_option(socket.as_fd(), libc::IP_PKTINFO, 1)?;
         set_ip_option(socket.as_fd(), libc::IP_RECVTOS, 1)?;
         set_ip_option(socket.as_fd(), libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
         sys::set_socket_buffers(socket.as_fd(), SOCKET_BUFFER);
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
-        if features.udp_gro {
-            // Since Linux 5.0. An older kernel gives single datagrams, which is all that is lost.
-            let _ = sys::set_udp_option(socket.as_fd(), libc::UDP_GRO, 1);
-        }
+        // Since Linux 5.0. An older kernel gives single datagrams, which is all that is lost.
+        let joins = features.udp_gro && sys::set_udp_option(socket.as_fd(), libc::UDP_GRO, 1).is_ok();
         socket.bind(&SocketAddr::V4(address).into())?;
         let port = match socket.local_addr()?.as_socket_ipv4() {
             Some(local) => local.port(),
@@ -107,13 +139,23 @@ impl Udp {
         // Since Linux 4.18. An older kernel ignores the control message and would send a run as one large datagram.
         let segmentation =
             features.udp_gso && sys::set_udp_option(socket.as_fd(), libc::UDP_SEGMENT, 0).is_ok();
-        Ok(Self { shared: Arc::new(Shared { socket, segmentation: segmentation.into() }), port })
+        let segments_from = AtomicU64::new(if segmentation { 0 } else { u64::MAX });
+        Ok(Self { shared: Arc::new(Shared { socket, segments_from, joins }), port })
     }
 
     /// True while runs of datagrams leave as one message: false without the feature, without the kernel's help, and
-    /// once the kernel refused it.
+    /// for a minute after it was refused.
     pub fn segments(&self) -> bool {
-        self.shared.segmentation.load(Ordering::Relaxed)
+        match self.shared.segments_from.load(Ordering::Relaxed) {
+            0 => true,
+            u64::MAX => false,
+            from => from <= millis(sys::monotonic()),
+        }
+    }
+
+    /// True when runs of datagrams arrive as one message.
+    pub fn joins(&self) -> bool {
+        self.shared.joins
     }
 
     /// The local port.
@@ -121,9 +163,10 @@ impl Udp {
         self.port
     }
 
-    /// Ends segmentation for good: a system that refuses it would refuse each message first.
+    /// Pauses segmentation: a system that refuses it would refuse each message first.
     fn without_segmentation(&self, error: &io::Error) {
-        if self.shared.segmentation.swap(false, Ordering::Relaxed) {
+        let until = millis(sys::monotonic() + SEGMENTATION_PAUSE);
+        if self.shared.segments_from.swap(until, Ordering::Relaxed) == 0 {
             let port = self.port;
             tracing::warn!(port, %error, "the system refuses UDP segmentation offload: datagrams leave one by one, which is slower");
         }
@@ -194,6 +237,10 @@ impl UdpSend for Udp {
             }
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
 /// This machine's own link does not take so large a datagram.

@@ -192,6 +192,9 @@ fn a_kernel_that_refuses_segmentation_gets_the_same_batch_singly() {
     let (seen, supers) = link.carry(&sent);
     assert_eq!((seen, supers), (sent.clone(), 0));
     assert!(!link.from.segments());
+    link.from.shared.segments_from.store(1, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(link.from.segments(), "it is tried again after a while");
     assert_eq!(link.carry(&sent).0, sent);
 }
 

@@ -101,6 +101,49 @@ fn a_taken_port_is_named_in_a_sentence() {
 }
 
 #[test]
+fn sockets_that_share_a_port_divide_the_sas_among_themselves() {
+    const SOCKETS: usize = 3;
+    let (from, _) = pair();
+    let features = Features { udp_gro: false, ..Features::default() };
+    let (first, others) = Udp::bind_several(Ipv4Addr::LOCALHOST, 0, features, SOCKETS).unwrap();
+    let all = [&[first][..], &others].concat();
+    assert_eq!(all.len(), SOCKETS);
+    let path = UdpPath::direct(loopback(1, from.port()), loopback(1, all[0].port()));
+
+    let esp = |spi: u32| [&spi.to_be_bytes()[..], &[7; 60]].concat();
+    let relayed = |next_header, spi| {
+        let mut header = [0; 40];
+        let [one, other] = ["2002::1", "2002::2"].map(|address| address.parse().unwrap());
+        crate::wire::ip::write_header(&mut header, one, other, next_header, 64, 64);
+        [&header[..], &esp(spi)].concat()
+    };
+    let (ike, keepalive) = ([0; 80].to_vec(), vec![0xff]);
+    let mut expected = vec![Vec::new(); SOCKETS];
+    let firsts = [ike, keepalive, vec![0x60; 7], relayed(17, 0x6666_6661)];
+    let sealed = (0..30u32).map(|at| (0x9abc_de00 + 7 * at, at % 2 == 0));
+    for (spi, is_relayed) in sealed {
+        let datagram = if is_relayed { relayed(50, spi) } else { esp(spi) };
+        expected[spi as usize % SOCKETS].push(datagram);
+    }
+    expected[0].extend(firsts);
+    for datagram in expected.iter().flatten() {
+        from.send_to(path, datagram).unwrap();
+    }
+    for (socket, expected) in all.iter().zip(expected) {
+        let mut receiver = socket.receiver(StopEvent::new().unwrap());
+        let seen = receive(&mut receiver, expected.len()).into_iter().map(|(_, _, octets)| octets);
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn nobody_else_gets_into_a_port_that_is_shared() {
+    let (first, _others) = Udp::bind_several(Ipv4Addr::LOCALHOST, 0, Features::default(), 2).unwrap();
+    let again = Udp::bind_several(Ipv4Addr::LOCALHOST, first.port(), Features::default(), 2);
+    assert!(matches!(again.err(), Some(BindError::InUse { .. })));
+}
+
+#[test]
 fn a_stopped_receiver_does_not_wait() {
     let (a, _) = pair();
     let stop = StopEvent::new().unwrap();

@@ -19,6 +19,8 @@ pub const HEADER_LEN: usize = 40;
 pub const NEXT_HEADER_TCP: u8 = 6;
 /// UDP.
 pub const NEXT_HEADER_UDP: u8 = 17;
+/// ESP (RFC 4303).
+pub const NEXT_HEADER_ESP: u8 = 50;
 /// ICMPv6.
 pub const NEXT_HEADER_ICMPV6: u8 = 58;
 /// IPv6 in ESP tunnel mode.

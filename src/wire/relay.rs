@@ -8,10 +8,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_UDP, checksum, write_header};
+use super::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ESP, NEXT_HEADER_UDP, checksum, write_header};
 
-/// ESP (RFC 4303).
-pub const NEXT_HEADER_ESP: u8 = 50;
 /// Octets that the relayed form adds to ESP.
 pub const OVERHEAD: usize = HEADER_LEN;
 /// Hop limit at the start: each home agent takes one away.

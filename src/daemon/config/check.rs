@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use ipnet::Ipv6Net;
 use toml::Spanned;
@@ -24,6 +25,11 @@ use crate::policy::spd::{Action, Policy, Services, Spd};
 const IKE_SUITES: [IkeSuite; 2] = [IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256Gcm];
 /// Octets of a Unix socket's path: `sun_path` with its final zero has 108 (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
+
+/// More than this would be a machine that nobody has shown us; and each queue has buffers.
+const MAX_QUEUES: usize = 32;
+/// So many at most without being told: then the network is the limit.
+const USUAL_QUEUES: usize = 8;
 
 /// `fast_aes` decides the order of suites where the file does not.
 pub(super) fn check(path: &Path, text: &str, fast_aes: bool) -> Result<Config, Problems> {
@@ -60,6 +66,8 @@ pub(super) fn check(path: &Path, text: &str, fast_aes: bool) -> Result<Config, P
     let relay_limits = checker.relay_limits(file.home_agent.as_ref());
     let why = "1380 fits the relayed path, 1446 an Ethernet, more needs jumbo frames";
     let mtu = checker.number(&file.node.mtu, 1380, 1280..=9000, "mtu", why);
+    let why = "two CPUs keep one busy";
+    let queues = checker.number(&file.node.queues, usual_queues(), 1..=MAX_QUEUES, "queues", why);
     let fragment_size =
         checker.number(&file.ike.fragment_size, 1280, 296..=1500, "fragment_size", "1280 fits everywhere");
     let lifetimes = checker.lifetimes(&file);
@@ -73,6 +81,7 @@ pub(super) fn check(path: &Path, text: &str, fast_aes: bool) -> Result<Config, P
         ike_port,
         interface,
         mtu,
+        queues,
         control_socket,
         home_directory,
         certificate_lifetime,
@@ -95,6 +104,11 @@ pub(super) fn check(path: &Path, text: &str, fast_aes: bool) -> Result<Config, P
         cookie_threshold: file.ike.cookie_threshold.map_or(64, Spanned::into_inner),
         fragment_size,
     })
+}
+
+/// One for every two CPUs that we may use.
+fn usual_queues() -> usize {
+    thread::available_parallelism().map_or(1, |cpus| (cpus.get() / 2).clamp(1, USUAL_QUEUES))
 }
 
 pub(super) struct Checker<'a> {

@@ -25,6 +25,7 @@ pub(super) struct Node {
     pub(super) ike_port: Option<Spanned<u16>>,
     pub(super) interface: Option<Spanned<String>>,
     pub(super) mtu: Option<Spanned<u16>>,
+    pub(super) queues: Option<Spanned<usize>>,
     pub(super) control_socket: Option<Spanned<String>>,
     pub(super) allow_special_homes: bool,
     pub(super) pin: Option<Spanned<String>>,

@@ -115,6 +115,8 @@ pub struct Config {
     pub interface: String,
     /// MTU of the TUN device.
     pub mtu: u16,
+    /// Queues of TUN device and UDP port, each with two worker threads; read at start.
+    pub queues: usize,
     /// Control socket.
     pub control_socket: PathBuf,
     /// Where this machine keeps its home, if it is one.

@@ -65,6 +65,7 @@ fn problems_have_a_place() {
         (peer("endpoint = \"1.2.3.4\""), ":11:12: \"1.2.3.4\" is not IP:PORT"),
         (peer("connect = \"never\""), ":11:11: connect = \"never\" is unknown"),
         (peer("[node]\nmtu = 9001"), ":12:7: mtu = 9001 is not between 1280 and 9000"),
+        (peer("[node]\nqueues = 0"), ":12:10: queues = 0 is not between 1 and 32"),
         (peer("[ike]\nrekey = \"soon\""), ":12:9: \"soon\" is not a duration"),
         (peer("[ike]\nreauthenticate = \"48h\""), ":12:18: reauthenticate must be shorter"),
         (peer("[esp]\nsuites = [\"rot13\"]"), ":12:11: \"rot13\" is not a suite"),

@@ -1,10 +1,14 @@
-//! Token buckets of one worker, in a table of fixed size.
+//! Token buckets that the workers share, in a table of fixed size.
 //!
 //! A bucket is one number: the time at which it is full again (the generic cell rate algorithm). So it is full, and its
 //! place free, as soon as its owner is within its rate; the table needs no more places than there are owners above it.
 //! Where places get scarce, a newcomer takes the one that is full soonest *with its level*: more owners than places never
 //! get more together, only less. Places are found by a keyed hash, so that nobody can choose whose bucket he shares.
+//!
+//! There is no lock. Two workers that look for a place at the same moment may take the same one: each then pays into
+//! the level that is there, and whoever lost the place finds another one next time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Refusal;
@@ -57,11 +61,11 @@ pub(super) enum Class {
     Unreachable,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Place {
-    tag: u64,
+    tag: AtomicU64,
     /// Nanoseconds of the caller's clock.
-    full_at: u64,
+    full_at: AtomicU64,
 }
 
 pub(super) struct Buckets {
@@ -74,17 +78,11 @@ impl Buckets {
     pub(super) fn new(limits: Limits, seed: [u8; 16]) -> Self {
         let [low, high] = [&seed[..8], &seed[8..]]
             .map(|half| half.iter().fold(0, |key: u64, octet| key << 8 | u64::from(*octet)));
-        Self { limits, keys: [low, high], sets: vec![[Place::default(); WAYS]; SETS].into() }
+        Self { limits, keys: [low, high], sets: (0..SETS).map(|_| Default::default()).collect() }
     }
 
     /// Takes `amount` from a bucket.
-    pub(super) fn take(
-        &mut self,
-        class: Class,
-        owner: u64,
-        amount: usize,
-        now: Duration,
-    ) -> Result<(), Refusal> {
+    pub(super) fn take(&self, class: Class, owner: u64, amount: usize, now: Duration) -> Result<(), Refusal> {
         let (rate, refusal) = match class {
             Class::Source => (self.limits.source, Refusal::SourceRate),
             Class::Binding => (self.limits.binding, Refusal::BindingRate),
@@ -93,16 +91,16 @@ impl Buckets {
         };
         let now = nanos(now);
         let cost = (amount as u64).saturating_mul(1_000_000_000) / rate.per_second.max(1);
-        let place = self.place(class, owner);
-        let full_at = place.full_at.max(now).saturating_add(cost);
-        if full_at - now > nanos(rate.burst).max(cost) {
-            return Err(refusal);
-        }
-        place.full_at = full_at;
-        Ok(())
+        let room = nanos(rate.burst).max(cost);
+        let taken =
+            self.place(class, owner).full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                let full_at = full_at.max(now).saturating_add(cost);
+                (full_at - now <= room).then_some(full_at)
+            });
+        taken.map(drop).map_err(|_| refusal)
     }
 
-    fn place(&mut self, class: Class, owner: u64) -> &mut Place {
+    fn place(&self, class: Class, owner: u64) -> &Place {
         // A folded multiplication mixes all bits of both sides; the keys make it nobody's guess.
         // Even numbers for the classes, because the factor is made odd.
         let factor = ((class as u64) << 1) ^ self.keys[1] | 1;
@@ -110,15 +108,22 @@ impl Buckets {
         let folded = (product >> 64) as u64 ^ product as u64 ^ self.keys[0].rotate_left(32);
         let mixed = u128::from(folded) * u128::from(self.keys[1] | 1);
         let tag = (mixed >> 64) as u64 ^ mixed as u64;
-        let set = &mut self.sets[tag as usize % SETS];
-        let found = set.iter().position(|place| place.tag == tag);
-        let at = found.unwrap_or_else(|| {
-            let fullest = set.iter().enumerate().min_by_key(|(_, place)| place.full_at);
-            fullest.map_or(0, |(at, _)| at)
-        });
-        let place = &mut set[at];
-        place.tag = tag;
-        place
+        let [first, others @ ..] = &self.sets[tag as usize % SETS];
+        let mut fullest = (first.full_at.load(Ordering::Relaxed), first);
+        if first.tag.load(Ordering::Relaxed) == tag {
+            return first;
+        }
+        for place in others {
+            if place.tag.load(Ordering::Relaxed) == tag {
+                return place;
+            }
+            let full_at = place.full_at.load(Ordering::Relaxed);
+            if full_at < fullest.0 {
+                fullest = (full_at, place);
+            }
+        }
+        fullest.1.tag.store(tag, Ordering::Relaxed);
+        fullest.1
     }
 }
 
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_the_rate() {
-        let mut buckets = buckets(1000);
+        let buckets = buckets(1000);
         let start = Duration::from_secs(1000);
         let mut passed = 0;
         for millis in 0..10_000 {
@@ -157,7 +162,7 @@ mod tests {
     fn owners_and_classes_do_not_share() {
         let classes = [Class::Source, Class::Binding, Class::Control, Class::Unreachable];
         for class in classes {
-            let mut buckets = buckets(10);
+            let buckets = buckets(10);
             while buckets.take(class, 1, 1, Duration::ZERO).is_ok() {}
             assert_eq!(buckets.take(class, 2, 1, Duration::ZERO), Ok(()));
             for other in classes {
@@ -169,7 +174,7 @@ mod tests {
     #[test]
     fn one_packet_always_passes_an_idle_bucket() {
         // Larger than the whole burst: it passes alone, and its owner pays for it.
-        let mut buckets = buckets(100);
+        let buckets = buckets(100);
         assert_eq!(buckets.take(Class::Binding, 1, 60_000, Duration::ZERO), Ok(()));
         assert!(buckets.take(Class::Binding, 1, 1, Duration::from_secs(598)).is_err());
         assert_eq!(buckets.take(Class::Binding, 1, 1, Duration::from_secs(600)), Ok(()));
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_owners_within_their_rate_are_not_disturbed() {
-        let mut buckets = buckets(1_000_000);
+        let buckets = buckets(1_000_000);
         for turn in 0..3u32 {
             for owner in 0..100_000u64 {
                 let now = Duration::from_micros(u64::from(turn) * 100_000 + owner);
@@ -195,7 +200,7 @@ mod tests {
         fn more_owners_than_places_get_nothing_extra(seed: [u8; 16], per_second in 1..50u64) {
             let rate = Rate { per_second, burst: Duration::from_secs(1) };
             let limits = Limits { source: rate, binding: rate, control: rate, unreachable: rate };
-            let mut buckets = Buckets::new(limits, seed);
+            let buckets = Buckets::new(limits, seed);
             let owners = (SETS * WAYS * 3) as u64;
             let mut passed = 0;
             for turn in 0..4 {

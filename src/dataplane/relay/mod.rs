@@ -15,7 +15,8 @@
 //! each one that it receives, and none that is longer.
 //!
 //! Published state: the roles of this process change rarely and are one snapshot; bindings change all the time and are
-//! in [`table`]. A worker has a [`Relay`] of its own: its buckets need no lock, and nothing is allocated per packet.
+//! in [`table`]. A worker has a [`Relay`] of its own; all of them pay from the same buckets, which need no lock. Nothing is
+//! allocated per packet.
 //!
 //! ```
 //! use std::time::Duration;
@@ -192,14 +193,21 @@ pub fn unreachable(packet: &[u8], out: &mut [u8]) -> Option<usize> {
 /// The relay of one worker.
 pub struct Relay {
     reader: Reader,
-    buckets: Buckets,
+    buckets: Arc<Buckets>,
     counters: Arc<Counters>,
 }
 
 impl Relay {
     /// `seed`: random, so that nobody can aim at another's bucket.
     pub fn new(reader: Reader, limits: Limits, seed: [u8; 16]) -> Self {
-        Self { reader, buckets: Buckets::new(limits, seed), counters: Arc::new(Counters::default()) }
+        let buckets = Arc::new(Buckets::new(limits, seed));
+        Self { reader, buckets, counters: Arc::default() }
+    }
+
+    /// The relay of another worker: the limits are for both together.
+    pub fn for_another_worker(&self) -> Self {
+        let (reader, buckets) = (self.reader.clone(), Arc::clone(&self.buckets));
+        Self { reader, buckets, counters: Arc::default() }
     }
 
     /// What this worker's relay did.
@@ -249,7 +257,7 @@ impl Relay {
         let payload = payload::read(&view)?;
         let (source, destination) = (view.source(), view.destination());
         let Route { sender, target } = run.route(&self.reader, source, destination, from)?;
-        let buckets = &mut self.buckets;
+        let buckets = &self.buckets;
         buckets.take(Class::Source, u64::from(u32::from(*from.ip())), datagram.len(), now)?;
         // What somebody may ask of us besides data, per binding at home and per /64 elsewhere.
         if !matches!(payload, Payload::Esp { .. }) {

@@ -2,8 +2,8 @@
 
 use super::Refusal;
 use crate::wire::esp;
-use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ICMPV6, NEXT_HEADER_UDP, checksum};
-use crate::wire::relay::{self, IKE_PORT, NEXT_HEADER_ESP};
+use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ESP, NEXT_HEADER_ICMPV6, NEXT_HEADER_UDP, checksum};
+use crate::wire::relay::{self, IKE_PORT};
 
 const NEXT_HEADER_FRAGMENT: u8 = 44;
 /// The fixed header of an IKE message (RFC 7296 §3.1).

@@ -11,8 +11,8 @@ use crate::mobility::Row;
 use crate::sim::host::Host;
 use crate::sim::network::Datagram as OnWire;
 use crate::sim::observer::{Observer, packet};
-use crate::wire::ip::Ipv6View;
-use crate::wire::relay::{self, NEXT_HEADER_ESP};
+use crate::wire::ip::{Ipv6View, NEXT_HEADER_ESP};
+use crate::wire::relay;
 use crate::wire::udp_encap::{Datagram, classify};
 
 /// In every packet of an application: on the wire nobody may ever read it.

@@ -1,0 +1,33 @@
+//! What makes the data plane as fast as it is here and now, as `status` tells it.
+
+use crate::api::DataPlaneStatus;
+use crate::dataplane::offload::{Accepts, Feature, Features};
+use crate::io::udp::Udp;
+
+/// What the workers were given.
+pub(super) struct Speed {
+    pub(super) features: Features,
+    /// What the TUN device takes.
+    pub(super) accepts: Accepts,
+    /// One for each queue.
+    pub(super) sockets: Vec<Udp>,
+}
+
+impl Speed {
+    pub(super) fn status(&self) -> DataPlaneStatus {
+        let named = |used: bool| {
+            let features = Feature::ALL.into_iter().filter(move |feature| self.uses(*feature) == used);
+            features.map(|feature| feature.to_string()).collect()
+        };
+        DataPlaneStatus { queues: self.sockets.len(), offloads: named(true), missing: named(false) }
+    }
+
+    fn uses(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::TunOffload => self.accepts.tcp,
+            Feature::Coalesce => self.features.coalesce && self.accepts.tcp,
+            Feature::UdpGso => self.sockets.iter().all(Udp::segments),
+            Feature::UdpGro => self.sockets.iter().all(Udp::joins),
+        }
+    }
+}
