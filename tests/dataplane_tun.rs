@@ -21,7 +21,11 @@ mod dataplane_support;
 use dataplane_support::*;
 
 fn device_with_address(name: &str) -> Tun {
-    let tun = Tun::open(name, Features::default()).unwrap();
+    device_with_queues(name, 1)
+}
+
+fn device_with_queues(name: &str, queues: usize) -> Tun {
+    let tun = Tun::open_queues(name, Features::default(), queues).unwrap();
     // Two steps: in one message the kernel brings the device up first, with a link-local address.
     ip(&format!("link set {name} addrgenmode none"));
     ip(&format!("link set {name} up"));
@@ -53,6 +57,28 @@ fn packets_pass_the_device_both_ways() {
     tun.writer().write(&mut buffer).unwrap();
     let mut payload = [0; 100];
     assert_eq!(socket.recv_from(&mut payload).unwrap(), (30, (bob(), 1111).into()));
+}
+
+#[test]
+#[ignore = "needs a network namespace of its own"]
+fn a_flow_keeps_to_the_queue_that_its_other_direction_came_by() {
+    only_in_a_namespace_of_its_own();
+    let tun = device_with_queues("dtest3", 3);
+    assert!(matches!(Tun::open("dtest3", Features::default()), Err(OpenError::InUse(_))));
+    let mut queues: Vec<_> = tun.queues(&StopEvent::new().unwrap()).collect();
+    assert_eq!(queues.len(), 3);
+    let socket = UdpSocket::bind((alice(), 2222)).unwrap();
+    let mut buffer = PacketBuffer::new();
+    for at in [2, 0, 1, 2] {
+        assert!(buffer.copy_from(&packet(bob(), alice(), 30)));
+        queues[at].1.write(&mut buffer).unwrap();
+        for _ in 0..3 {
+            socket.send_to(b"answer", (bob(), 1111)).unwrap();
+            let readers = queues.iter_mut().map(|(reader, _)| reader.try_read(&mut buffer).unwrap());
+            let came = readers.collect::<Vec<_>>();
+            assert_eq!(came, (0..3).map(|queue| queue == at).collect::<Vec<_>>(), "written to queue {at}");
+        }
+    }
 }
 
 #[test]
@@ -121,7 +147,7 @@ fn an_idle_device_stops_at_once() {
         tun_read: tun.reader(stop.clone()),
         tun_write: tun.writer(),
         udp_receive: udp.receiver(stop.clone()),
-        udp_send: udp,
+        udp_send: udp.clone(),
     };
     let edges = Edges {
         queues: vec![queue],

@@ -31,12 +31,7 @@ fn the_users_of_one_home_spread_evenly() {
     assert!(largest < 200, "one change copies {largest} entries");
 }
 
-#[test]
-fn nothing_of_a_pair_stays_behind() {
-    let (mut publisher, reader) = new();
-    let (local, remote) = ("2002::1".parse().unwrap(), "2002::2".parse().unwrap());
-    publisher.remove_inbound(7);
-    publisher.remove_outbound(local, remote);
+fn params(spi: u32, local: Ipv6Addr, remote: Ipv6Addr) -> crate::esp::SaParams {
     let key = crate::crypto::secret::Secret::new(vec![1; 36]);
     let limits = crate::esp::Limits {
         soft_bytes: u64::MAX,
@@ -45,7 +40,16 @@ fn nothing_of_a_pair_stays_behind() {
         hard_packets: u64::MAX,
     };
     let suite = crate::crypto::suite::EspSuite::Aes256Gcm;
-    let params = crate::esp::SaParams { spi: 700, local, remote, suite, esn: true, key, limits };
+    crate::esp::SaParams { spi, local, remote, suite, esn: true, key, limits }
+}
+
+#[test]
+fn nothing_of_a_pair_stays_behind() {
+    let (mut publisher, reader) = new();
+    let (local, remote) = ("2002::1".parse().unwrap(), "2002::2".parse().unwrap());
+    publisher.remove_inbound(7);
+    publisher.remove_outbound(local, remote);
+    let params = params(700, local, remote);
     let inbound = Arc::new(InboundSa::new(params.clone()).unwrap());
     let path = UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap());
     let outbound = Outbound::new(Arc::new(OutboundSa::new(params).unwrap()), path, 1380);
@@ -58,6 +62,19 @@ fn nothing_of_a_pair_stays_behind() {
     publisher.remove_inbound(700);
     assert!(publisher.pairs.is_empty());
     assert!(reader.inbound(700).is_none() && reader.outbound(local, remote).is_none());
+}
+
+#[test]
+fn queues_share_the_sas_evenly() {
+    let (local, remote) = ("2002::1".parse().unwrap(), "2002::2".parse().unwrap());
+    let path = UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap());
+    let [first, second, third] =
+        [700, 701, 702].map(|spi| Arc::new(OutboundSa::new(params(spi, local, remote)).unwrap()));
+    let alone = Outbound::new(first, path, 1380);
+    let several = Outbound { additional: vec![second, third], ..alone.clone() };
+    let spis = |outbound: &Outbound| [0, 1, 2, 3, 7].map(|queue| outbound.sa_for(queue).params().spi);
+    assert_eq!(spis(&alone), [700; 5]);
+    assert_eq!(spis(&several), [700, 701, 702, 700, 701]);
 }
 
 proptest! {

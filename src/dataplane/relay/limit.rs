@@ -159,6 +159,24 @@ mod tests {
     }
 
     #[test]
+    fn many_workers_get_no_more_together_than_one_alone() {
+        let buckets = buckets(100_000);
+        let passed: usize = std::thread::scope(|scope| {
+            let worker = |number: u64| {
+                let buckets = &buckets;
+                move || {
+                    let now = |turn: u64| Duration::from_nanos(turn * 100 + number);
+                    (0..100_000).filter(|turn| buckets.take(Class::Binding, 7, 1, now(*turn)).is_ok()).count()
+                }
+            };
+            let workers: Vec<_> = (0..4).map(|number| scope.spawn(worker(number))).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        });
+        // A burst of a second, and the rate for the 10 ms that passed.
+        assert!((100_900..=101_000).contains(&passed), "{passed}");
+    }
+
+    #[test]
     fn owners_and_classes_do_not_share() {
         let classes = [Class::Source, Class::Binding, Class::Control, Class::Unreachable];
         for class in classes {

@@ -1,0 +1,50 @@
+# Three queues at each end, each with workers, a queue of the TUN and a socket on the port: every octet of many flows both ways is what was
+# sent, the two addresses get an SA for each queue (RFC 9611), all of them and all workers have work, and rekeying goes on meanwhile.
+two_hosts
+pair <<<'[esp]
+rekey = "4s"'
+for host in a b; do sed -i 's/^\[node\]/[node]\nqueues = 3/' "$DIR/$host.toml"; done
+start a; start b
+expect a .data_plane.queues 3
+until_true 200 "a reaches b" reaches a $B6
+say "a: $(dom a status | grep -i queues)"
+if (exec ip netns exec "${NS}a" "$DOMICILE" --config "$(config_of a)" --socket "$DIR/second.sock" up) >"$DIR/second.log" 2>&1; then
+    fail "a second daemon shares the port"
+fi
+grep -q "UDP port 4500 is in use" "$DIR/second.log" || fail "a second daemon is told: $(cat "$DIR/second.log")"
+
+# workers HOST: CPU time in hundredths of a second of each worker that opens packets.
+workers() { awk '{print $14 + $15}' $(grep -l data-udp "/proc/$(cat "$DIR/$1.pid")"/task/*/comm | sed 's/comm$/stat/'); }
+[ "$(workers a | wc -l)" = 3 ] || fail "a has $(workers a | wc -l) workers"
+active() { status "$1" '[.peers[0].children[] | select(.state != "draining")] | length'; }
+
+(exec ip netns exec "${NS}b" python3 "$TESTS/bulk.py" serve :: 7000 >"$DIR/serve.out" 2>"$DIR/serve.log") &
+until_true 100 "the server listens" grep -q ready "$DIR/serve.out"
+# Enough for more SAs: flows that take whatever there is.
+(exec ip netns exec "${NS}b" iperf3 -s -1 -p 5301 -B $B6 >/dev/null 2>&1) &
+until_true 50 "iperf3 listens" bash -c "ip netns exec ${NS}b ss -Hltn 'sport = 5301' | grep -q ."
+on a timeout 60 iperf3 -J -p 5301 -c $B6 --bidir -P 8 -t 14 >"$DIR/flows.json" & flows=$!
+for _ in $(seq 60); do
+    status a '.peers[0].children[].inbound.spi'; active a >>"$DIR/active"; sleep 0.2
+done >"$DIR/spis"
+wait $flows || fail "iperf3: $(tail -5 "$DIR/flows.json")"
+most=$(sort -n "$DIR/active" | tail -1) spis=$(sort -u "$DIR/spis" | wc -l)
+say "8 flows each way: $(mbits <"$DIR/flows.json") Mbit/s; at most $most SAs at a time, $spis in all; CPU of a's workers: $(workers a | xargs), of b's: $(workers b | xargs)"
+[ "$most" -ge 3 ] || fail "at most $most SAs for three queues"
+[ "$spis" -ge 6 ] || fail "they are not rekeyed"
+for host in a b; do
+    [ "$(workers $host | awk '$1 >= 2' | wc -l)" = 3 ] || fail "a worker of $host has nothing to do: $(workers $host | xargs)"
+done
+
+# And exactly what was sent.
+for turn in 1 2 3; do
+    verdict=$(on a python3 "$TESTS/bulk.py" tcp $A6 $B6 7000 8000000 2>&1) || true
+    [ "$verdict" = ok ] || fail "TCP: $verdict"
+    verdict=$(on a python3 "$TESTS/bulk.py" udp $A6 $B6 7000 32 2>&1) || true
+    [[ $verdict == "ok "* ]] || fail "UDP: $verdict"
+done
+for host in a b; do
+    drops=$(status $host '.drops | with_entries(select(.key | IN("malformed", "tun_write", "integrity", "padding", "selectors", "send_failed"))) | length')
+    [ "$drops" = 0 ] || fail "$host dropped packets: $(status $host .drops)"
+done
+stop a; stop b
