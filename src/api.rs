@@ -169,7 +169,8 @@ pub struct ChildStatus {
     pub services: String,
     /// Extended sequence numbers.
     pub esn: bool,
-    /// `active` (we send on it) or `draining` (only received on, until it is deleted).
+    /// `active` (we send on it), `additional` (we send on it beside the active one, RFC 9611) or `draining` (only received
+    /// on, until it is deleted).
     pub state: String,
     /// Seconds since it was installed.
     pub age: f64,

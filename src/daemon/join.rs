@@ -281,7 +281,8 @@ impl Talk {
                     }
                     Event::IkeClosed { .. } => return Err(self.failed("it closed the connection")),
                     Event::ChildReady(_)
-                    | Event::ChildSend(_)
+                    | Event::ChildSend { .. }
+                    | Event::ChildStop(_)
                     | Event::ChildClosed { .. }
                     | Event::PathChanged { .. }
                     | Event::IkeKeys { .. } => {}

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::auth_data::SignedOctets;
 use super::certificate::{self, Credential};
-use super::child_offer::ChildOffer;
+use super::child_offer::{ChildOffer, Purpose};
 use super::context::{Context, Deferred};
 use super::event::{CloseReason, Failure};
 use super::inform::{error, find, first_error, goodbye};
 use super::init::{HANDSHAKE_TRIES, HalfOpen};
 use super::nat;
+use super::resources;
 use super::sa::{Phase, Sa};
 use super::timer::Timer;
 use super::window::{LONGEST_HANDSHAKE, Task, Want};
@@ -103,8 +104,9 @@ impl Sa {
         payloads.push(Payload::IdResponder(Identification::from_address(self.remote)));
         payloads.push(auth);
         let childless = stranger::is_one(self.local);
-        let offer = (!childless).then(|| ChildOffer::new(ctx, self, false, None));
+        let offer = (!childless).then(|| ChildOffer::new(ctx, self, false, Purpose::First));
         payloads.extend(offer.iter().flat_map(|offer| offer.payloads(self, &[])));
+        payloads.extend(offer.is_some().then(resources::info));
         if !self.is_relayed() && !childless {
             payloads.push(nat::status(nt::MOBIKE_SUPPORTED, Vec::new()));
         }
@@ -162,8 +164,8 @@ impl Sa {
         ctx.deferred.push_back(Deferred::Established { id: self.id, initial_contact: false });
         let keys = (sent.nonce_i.as_slice(), sent.nonce_r.as_slice());
         let Some(offer) = &sent.offer else { return };
-        match offer.accept(ctx, now, self, payloads, None, keys, None) {
-            Ok(_) => {}
+        match offer.accept(ctx, now, self, payloads, Purpose::First, keys, None) {
+            Ok(_) => self.peer.resources = resources::is_wanted(payloads),
             Err(failure) => {
                 let failure = match refused {
                     Some(nt::TS_UNACCEPTABLE) => Failure::SelectorsRefused,
@@ -275,8 +277,12 @@ impl Sa {
         let nonces = (half.nonce_i.as_slice(), half.nonce_r.as_slice());
         // A stranger gets none, whatever it asks for.
         if !childless {
-            match self.accept_child(ctx, now, payloads, nonces, None) {
-                Ok((_, child)) => reply.extend(child),
+            match self.accept_child(ctx, now, payloads, nonces, Purpose::First) {
+                Ok((_, child)) => {
+                    reply.extend(child);
+                    self.peer.resources = resources::is_wanted(payloads);
+                    reply.extend(self.peer.resources.then(resources::info));
+                }
                 Err(kind) => reply.push(error(kind)),
             }
         }

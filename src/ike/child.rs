@@ -3,26 +3,27 @@
 
 use std::time::Instant;
 
-use super::child_offer::ChildOffer;
+use super::child_offer::{ChildOffer, Purpose};
 use super::context::Context;
 use super::event::{ChildId, CloseReason, Event, Failure};
 use super::inform::{error, find, first_error};
 use super::proposal::GROUP_X25519;
+use super::resources;
 use super::sa::Sa;
 use super::window::{Task, Want};
 use crate::dataplane::event::UdpPath;
 use crate::wire::ike::{Notify, Payload, exchange, notify_type as nt};
 
 const PROTOCOL_ESP: u8 = 3;
-/// Children of one IKE SA: one carries traffic, the others are being replaced.
-const MAX_CHILDREN: usize = 16;
+/// Children of one IKE SA: one carries traffic, seven more may stand beside it, and while both ends replace one of them at
+/// once there are three of it.
+const MAX_CHILDREN: usize = 32;
 
 /// A CREATE_CHILD_SA request of ours that makes a child SA.
 pub(super) struct ChildTask {
     offer: ChildOffer,
     nonce: Vec<u8>,
-    /// The child that it replaces.
-    pub(super) old: Option<ChildId>,
+    pub(super) purpose: Purpose,
     /// The peer replaced the same child meanwhile (RFC 7296 §2.8.1): its child, and the lowest nonce of that exchange.
     collision: Option<(ChildId, Vec<u8>)>,
 }
@@ -36,10 +37,9 @@ pub(super) fn nonce(payloads: &[Payload]) -> Option<&[u8]> {
 }
 
 impl Sa {
-    /// Asks for a child SA: a new one, or one in place of `old`.
-    pub(super) fn begin_child(&mut self, ctx: &mut Context, now: Instant, old: Option<ChildId>) {
-        // A rekey offers the suite in use first (RFC 7296 §2.8 wants the same or better).
-        let mut first = None;
+    /// Asks for a child SA.
+    pub(super) fn begin_child(&mut self, ctx: &mut Context, now: Instant, purpose: Purpose) {
+        let old = purpose.old();
         if let Some(id) = old {
             let Some(child) = self.children.get(&id) else { return };
             // Until the peer is seen to have the answer that made it, it would say CHILD_SA_NOT_FOUND.
@@ -47,9 +47,8 @@ impl Sa {
             if child.replaced_by.is_some() || child.deleting || fresh {
                 return;
             }
-            first = Some(child.suite);
         }
-        let offer = ChildOffer::new(ctx, self, ctx.config.child_pfs, first);
+        let offer = ChildOffer::new(ctx, self, ctx.config.child_pfs, purpose);
         let nonce = ctx.nonce();
         let mut payloads = Vec::new();
         if let Some(child) = old.and_then(|id| self.children.get(&id)) {
@@ -60,8 +59,9 @@ impl Sa {
                 data: Vec::new(),
             }));
         }
+        payloads.extend(self.is_additional(purpose).then(resources::info));
         payloads.extend(offer.payloads(self, &[Payload::Nonce(nonce.clone())]));
-        let task = Task::Child(Box::new(ChildTask { offer, nonce, old, collision: None }));
+        let task = Task::Child(Box::new(ChildTask { offer, nonce, purpose, collision: None }));
         self.request(ctx, now, exchange::CREATE_CHILD_SA, &payloads, task);
     }
 
@@ -87,9 +87,14 @@ impl Sa {
         let lowest = task.nonce.as_slice().min(nonce_r);
         let lost = task.collision.as_ref().is_some_and(|(_, theirs)| lowest < theirs.as_slice());
         let nonces = (task.nonce.as_slice(), nonce_r);
-        let made = task.offer.accept(ctx, now, self, payloads, task.old, nonces, Some(lost));
+        let old = task.purpose.old();
+        let made = task.offer.accept(ctx, now, self, payloads, task.purpose, nonces, Some(lost));
         let new = match made {
             Ok(new) => new,
+            Err(failure) if task.purpose == Purpose::Additional => {
+                self.additional_useless(&failure, task.offer.spi_in);
+                return;
+            }
             Err(failure) => {
                 self.fail(ctx, now, failure);
                 return;
@@ -97,11 +102,14 @@ impl Sa {
         };
         if lost {
             let theirs = task.collision.as_ref().map(|(theirs, _)| *theirs);
-            if let Some(child) = task.old.and_then(|old| self.children.get_mut(&old)) {
+            if let Some(child) = old.and_then(|old| self.children.get_mut(&old)) {
                 child.replaced_by = theirs;
             }
+            if let Some(child) = self.children.get_mut(&new) {
+                child.deleting = true;
+            }
             self.window.want_first(Want::DeleteChild(new, CloseReason::Replaced));
-        } else if let Some(old) = task.old {
+        } else if let Some(old) = old {
             if let Some(child) = self.children.get_mut(&old) {
                 child.replaced_by = Some(new);
             }
@@ -110,34 +118,31 @@ impl Sa {
     }
 
     fn child_refused(&mut self, ctx: &mut Context, now: Instant, task: &ChildTask, refusal: Option<u16>) {
-        if let (Some((theirs, _)), Some(old)) = (&task.collision, task.old) {
+        if let (Some((theirs, _)), Some(old)) = (&task.collision, task.purpose.old()) {
             // The peer replaced the child itself and therefore refused us: its child it is.
             if let Some(child) = self.children.get_mut(&old) {
                 child.replaced_by = Some(*theirs);
             }
             return;
         }
-        match (refusal, task.old) {
-            (Some(nt::TEMPORARY_FAILURE), old) => {
-                if old.is_none() {
-                    self.retry(ctx, now, Want::Child);
-                } else {
-                    let delay = std::time::Duration::from_millis(500)
-                        + ctx.chance(std::time::Duration::from_millis(1500));
-                    if let Some(child) = task.old.and_then(|old| self.children.get_mut(&old)) {
-                        child.rekey_at = now + delay;
-                    }
+        match (refusal, task.purpose) {
+            (Some(nt::TEMPORARY_FAILURE), Purpose::Rekey { old, .. }) => {
+                let delay = std::time::Duration::from_millis(500)
+                    + ctx.chance(std::time::Duration::from_millis(1500));
+                if let Some(child) = self.children.get_mut(&old) {
+                    child.rekey_at = now + delay;
                 }
             }
-            (Some(nt::CHILD_SA_NOT_FOUND), Some(old)) => {
-                if let Some(child) = self.children.remove(&old) {
-                    ctx.outbound.remove(&child.spi_out);
-                    ctx.close_child(old, child.spi_in, CloseReason::Peer);
-                }
+            (Some(nt::CHILD_SA_NOT_FOUND), Purpose::Rekey { old, .. }) => {
+                self.lose_child(ctx, old, CloseReason::Peer);
                 if self.children.is_empty() {
                     self.window.want(Want::Child);
                 }
             }
+            (refusal, purpose) if purpose == Purpose::Additional || self.is_additional(purpose) => {
+                self.additional_refused(refusal, purpose);
+            }
+            (Some(nt::TEMPORARY_FAILURE), _) => self.retry(ctx, now, Want::Child),
             (refusal, _) => {
                 let failure = match refusal {
                     Some(nt::NO_PROPOSAL_CHOSEN) => Failure::NoProposalChosen,
@@ -197,16 +202,19 @@ impl Sa {
             return Err(nt::NO_ADDITIONAL_SAS);
         }
         let nonce_i = nonce(payloads).ok_or(nt::INVALID_SYNTAX)?.to_vec();
-        let old = match find(payloads, nt::REKEY_SA) {
-            Some(rekey) => Some(self.rekeyed_child(&rekey.spi)?),
-            None => None,
+        let several = resources::is_wanted(payloads);
+        let purpose = match find(payloads, nt::REKEY_SA) {
+            Some(rekey) => self.rekey_of(self.rekeyed_child(&rekey.spi)?),
+            None if several && self.has_main() => self.another()?,
+            None => Purpose::Anew,
         };
         let nonce_r = ctx.nonce();
-        let (new, reply) = self.accept_child(ctx, now, payloads, (&nonce_i, &nonce_r), Some(old))?;
-        let Some(old) = old else { return Ok(reply) };
+        let (new, mut reply) = self.accept_child(ctx, now, payloads, (&nonce_i, &nonce_r), purpose)?;
+        reply.extend(several.then(resources::info));
+        let Some(old) = purpose.old() else { return Ok(reply) };
         if let Some(out) = self.window.outstanding.as_mut()
             && let Task::Child(task) = &mut out.task
-            && task.old == Some(old)
+            && task.purpose.old() == Some(old)
         {
             task.collision = Some((new, nonce_i.min(nonce_r)));
         } else if let Some(child) = self.children.get_mut(&old) {
@@ -234,7 +242,7 @@ impl Sa {
         let found = self.children.iter_mut().find(|(_, child)| child.spi_in == spi_in && child.awaits_use);
         if let Some((id, child)) = found {
             child.awaits_use = false;
-            ctx.events.push_back(Event::ChildSend(*id));
+            ctx.emit(Event::ChildSend { id: *id, additional: child.additional });
         }
     }
 }

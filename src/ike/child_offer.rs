@@ -17,6 +17,29 @@ use crate::crypto::secret::Secret;
 use crate::crypto::suite::EspSuite;
 use crate::wire::ike::{Payload, Proposal, TrafficSelector, notify_type as nt};
 
+/// What a child SA is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The first one, in IKE_AUTH: neither a nonce nor a key exchange is part of that.
+    First,
+    /// There is none.
+    Anew,
+    /// Another resource (RFC 9611): it stands beside those that there are.
+    Additional,
+    /// The place of `old`, which was an additional one or not.
+    Rekey { old: ChildId, additional: bool },
+}
+
+impl Purpose {
+    /// The child that it replaces.
+    pub(super) fn old(self) -> Option<ChildId> {
+        match self {
+            Self::Rekey { old, .. } => Some(old),
+            Self::First | Self::Anew | Self::Additional => None,
+        }
+    }
+}
+
 /// A child SA pair as its IKE SA keeps it.
 pub(super) struct Child {
     pub(super) spi_in: u32,
@@ -29,24 +52,29 @@ pub(super) struct Child {
     pub(super) replaced_by: Option<ChildId>,
     /// Its DELETE is under way or wanted.
     pub(super) deleting: bool,
+    /// It stands beside others with the same selectors (RFC 9611).
+    pub(super) additional: bool,
+    /// Something was sent or received on it.
+    pub(super) used: bool,
     pub(super) suite: EspSuite,
 }
 
 /// What we offered and wait to see answered.
 pub(super) struct ChildOffer {
-    spi_in: u32,
+    pub(super) spi_in: u32,
     suites: Vec<EspSuite>,
     proposals: Vec<Proposal>,
     kex: Option<KeyPair>,
 }
 
 impl ChildOffer {
-    /// `pfs`: with a key exchange. `first`: the suite that a rekey prefers, because it is in use.
-    pub(super) fn new(ctx: &mut Context, sa: &mut Sa, pfs: bool, first: Option<EspSuite>) -> Self {
+    /// `pfs`: with a key exchange. A rekey offers the suite in use first (RFC 7296 §2.8 wants the same or better).
+    pub(super) fn new(ctx: &mut Context, sa: &mut Sa, pfs: bool, purpose: Purpose) -> Self {
+        let first = purpose.old().and_then(|old| sa.children.get(&old)).map(|child| child.suite);
         let mut suites = ctx.esp_suites(sa.local, sa.remote);
         suites.sort_by_key(|suite| Some(*suite) != first);
         let kex = pfs.then(|| KeyPair::generate(&mut ctx.rng));
-        let spi_in = ctx.reserve_spi(sa.id);
+        let spi_in = ctx.reserve_spi(sa.id, sa.octet_for(purpose));
         sa.offered = Some(spi_in);
         let proposals = offer_child(&suites, spi_in, ctx.config.esn, pfs);
         Self { spi_in, suites, proposals, kex }
@@ -79,11 +107,11 @@ impl ChildOffer {
         now: Instant,
         sa: &mut Sa,
         payloads: &[Payload],
-        old: Option<ChildId>,
+        purpose: Purpose,
         nonces: (&[u8], &[u8]),
         loser: Option<bool>,
     ) -> Result<ChildId, Failure> {
-        let result = self.try_accept(ctx, now, sa, payloads, old, nonces, loser);
+        let result = self.try_accept(ctx, now, sa, payloads, purpose, nonces, loser);
         match &result {
             Ok(_) => sa.offered = None,
             Err(_) => self.abandon(ctx, sa),
@@ -98,7 +126,7 @@ impl ChildOffer {
         now: Instant,
         sa: &mut Sa,
         payloads: &[Payload],
-        old: Option<ChildId>,
+        purpose: Purpose,
         (nonce_i, nonce_r): (&[u8], &[u8]),
         loser: Option<bool>,
     ) -> Result<ChildId, Failure> {
@@ -129,7 +157,7 @@ impl ChildOffer {
             suite: choice.suite,
             esn: choice.esn,
             keys: (keymat.1, keymat.0),
-            replaces: old,
+            purpose,
             send_now: loser != Some(true),
             awaits_use: false,
         };
@@ -185,7 +213,7 @@ struct Made {
     esn: bool,
     /// Inbound, outbound.
     keys: (Secret, Secret),
-    replaces: Option<ChildId>,
+    purpose: Purpose,
     send_now: bool,
     awaits_use: bool,
 }
@@ -207,6 +235,7 @@ impl Sa {
         let id = ctx.next_child_id();
         let lifetimes = ctx.config.lifetimes;
         let (spi_in, spi_out) = made.spis;
+        let additional = self.is_additional(made.purpose);
         self.children.insert(
             id,
             Child {
@@ -217,6 +246,8 @@ impl Sa {
                 awaits_use: made.awaits_use,
                 replaced_by: None,
                 deleting: false,
+                additional,
+                used: false,
                 suite: made.suite,
             },
         );
@@ -234,7 +265,8 @@ impl Sa {
             key_in,
             key_out,
             path: self.path,
-            replaces: made.replaces,
+            replaces: made.purpose.old(),
+            additional,
             send_now: made.send_now,
             peer_is_domicile: self.peer.domicile,
         })));
@@ -242,15 +274,13 @@ impl Sa {
     }
 
     /// Answers an offer. Gives the child and the payloads SA, [nonce, KE], TSi, TSr, or the error notify.
-    /// `create` is absent in IKE_AUTH, where neither a nonce nor a key exchange is part of it; in CREATE_CHILD_SA it
-    /// tells which child is replaced, if any.
     pub(super) fn accept_child(
         &mut self,
         ctx: &mut Context,
         now: Instant,
         payloads: &[Payload],
         (nonce_i, nonce_r): (&[u8], &[u8]),
-        create: Option<Option<ChildId>>,
+        purpose: Purpose,
     ) -> Result<(ChildId, Vec<Payload>), u16> {
         let parts = ChildPayloads::find(payloads).ok_or(nt::INVALID_SYNTAX)?;
         if find(payloads, nt::USE_TRANSPORT_MODE).is_some() {
@@ -263,11 +293,12 @@ impl Sa {
         {
             return Err(nt::TS_UNACCEPTABLE);
         }
-        let pfs = if create.is_some() { Pfs::WhenOffered } else { Pfs::Never };
+        let in_auth = purpose == Purpose::First;
+        let pfs = if in_auth { Pfs::Never } else { Pfs::WhenOffered };
         let choose = if ctx.config.esp_yields { choose_child_as_offered } else { choose_child };
         let choice = choose(parts.proposals, &suites, ctx.config.esn, pfs).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
         let mut middle = Vec::new();
-        if create.is_some() {
+        if !in_auth {
             middle.push(Payload::Nonce(nonce_r.to_vec()));
         }
         let shared = if choice.pfs {
@@ -283,13 +314,13 @@ impl Sa {
         };
         let keymat =
             self.keymat(choice.suite, shared.as_ref(), nonce_i, nonce_r).ok_or(nt::NO_PROPOSAL_CHOSEN)?;
-        let spi_in = ctx.reserve_spi(self.id);
+        let spi_in = ctx.reserve_spi(self.id, self.octet_for(purpose));
         let made = Made {
             spis: (spi_in, choice.spi),
             suite: choice.suite,
             esn: choice.esn,
             keys: keymat,
-            replaces: create.flatten(),
+            purpose,
             send_now: false,
             awaits_use: true,
         };

@@ -30,6 +30,8 @@ pub(super) enum Deferred {
     Established { id: IkeId, initial_contact: bool },
     /// This SA is about to say goodbye because another one took its place: send on a child of that one.
     Leave { id: IkeId },
+    /// The child of this SA that the additional ones stood beside is gone: one of them takes its place.
+    Lead { id: IkeId },
     /// A child of this SA was deleted: its inbound half stays for a little while, if another child can be sent on.
     Drain { id: IkeId, child: ChildId, spi_in: u32, reason: CloseReason },
     /// This SA ends.
@@ -117,10 +119,12 @@ impl Context {
     }
 
     /// An SPI to receive ESP on: random, at least 256 (RFC 4303 §2.1), first nibble not 6 (that is IPv6 on our port),
-    /// unique in this process. It stays reserved for `owner` until its child is closed.
-    pub(super) fn reserve_spi(&mut self, owner: IkeId) -> u32 {
+    /// unique in this process. It stays reserved for `owner` until its child is closed. `low`: its last octet.
+    pub(super) fn reserve_spi(&mut self, owner: IkeId, low: Option<u8>) -> u32 {
         loop {
-            let spi = self.rng.next_u32();
+            let [high @ .., chance] = self.rng.next_u32().to_be_bytes();
+            let [a, b, c] = high;
+            let spi = u32::from_be_bytes([a, b, c, low.unwrap_or(chance)]);
             if spi_is_valid(spi) && !self.inbound.contains_key(&spi) {
                 self.inbound.insert(spi, owner);
                 return spi;

@@ -74,6 +74,7 @@ impl Endpoint {
     pub fn handle_traffic(&mut self, now: Instant, spi_in: u32) {
         if let Some(mut sa) = self.ctx.inbound.get(&spi_in).and_then(|id| self.sas.get_mut(*id)) {
             sa.heard(now);
+            sa.note_use(|child| child.spi_in == spi_in);
         }
     }
 
@@ -82,6 +83,7 @@ impl Endpoint {
         let dpd = self.ctx.config.lifetimes.dpd;
         if let Some(mut sa) = self.ctx.outbound.get(&spi_out).and_then(|id| self.sas.get_mut(*id)) {
             sa.sent = Some(now);
+            sa.note_use(|child| child.spi_out == spi_out);
             if sa.is_established() && !sa.timers.is_set(Timer::Liveness) {
                 let at = now.max(sa.heard + dpd);
                 sa.timers.set(Timer::Liveness, at);
@@ -343,6 +345,11 @@ impl Endpoint {
                         self.send_on_best(pair, Some(id));
                     }
                 }
+                Deferred::Lead { id } => {
+                    if let Some(pair) = self.sas.get(id).map(Sa::pair) {
+                        self.send_on_best(pair, None);
+                    }
+                }
                 Deferred::Drain { id, child, spi_in, reason } => self.drain(now, id, child, spi_in, reason),
                 Deferred::Remove { id, reason } => self.remove(now, id, reason),
                 Deferred::Retire { id, heir } => self.retire(now, id, heir),
@@ -421,6 +428,7 @@ impl Endpoint {
     fn drain(&mut self, now: Instant, id: IkeId, child: ChildId, spi_in: u32, reason: CloseReason) {
         let pair = self.sas.get(id).map(Sa::pair);
         if pair.is_some_and(|pair| self.send_on_best(pair, None)) {
+            self.ctx.emit(Event::ChildStop(child));
             self.ctx.drain_child(now, child, spi_in, reason);
         } else {
             self.ctx.close_child(child, spi_in, reason);

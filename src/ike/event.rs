@@ -70,6 +70,8 @@ pub struct ChildSa {
     pub path: UdpPath,
     /// The child that this one replaces, which stays installed inbound until its own `ChildClosed`.
     pub replaces: Option<ChildId>,
+    /// It is sent on beside others with the same selectors, for another resource (RFC 9611), and not instead of them.
+    pub additional: bool,
     /// True: send on it at once. False (responder of a rekey): wait for `Event::ChildSend`.
     pub send_now: bool,
     /// The peer is a domicile too (its private status notify arrived).
@@ -163,8 +165,10 @@ pub enum Event {
     IkeEstablished(IkeInfo),
     /// Install inbound first, then outbound if `send_now`.
     ChildReady(Box<ChildSa>),
-    /// Send on this child from now on.
-    ChildSend(ChildId),
+    /// Send on this child from now on: beside the others, or instead of what was sent on until now.
+    ChildSend { id: ChildId, additional: bool },
+    /// Send on this child no more; it is received on until it is closed. Nothing to one that is sent on no more.
+    ChildStop(ChildId),
     /// Remove this child, both directions.
     ChildClosed { id: ChildId, reason: CloseReason },
     /// This IKE SA and its children travel this way from now on.

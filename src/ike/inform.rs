@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::context::{Context, Deferred};
-use super::event::{ChildId, CloseReason};
+use super::event::{ChildId, CloseReason, Event};
 use super::sa::Sa;
 use super::window::{Task, Want};
 use crate::dataplane::event::UdpPath;
@@ -110,6 +110,9 @@ impl Sa {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.deleting = true;
         let spi_in = child.spi_in;
+        if child.additional && child.replaced_by.is_none() {
+            ctx.emit(Event::ChildStop(id));
+        }
         let delete = Payload::Delete(Delete { protocol: PROTOCOL_ESP, spis: vec![spi_in] });
         self.request(ctx, now, exchange::INFORMATIONAL, &[delete], Task::DeleteChild(id, spi_in, reason));
     }

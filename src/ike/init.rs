@@ -114,6 +114,7 @@ fn traits(payloads: &[Payload], spi_i: u64, spi_r: u64, path: UdpPath) -> PeerTr
         fragments: find(payloads, nt::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
         domicile: nat::is_domicile(payloads),
         mobike: false,
+        resources: false,
         wants_certificate: certificate::is_requested(payloads),
         nat_local: translated.ours == Some(true),
         nat_remote: translated.theirs == Some(true),

@@ -147,14 +147,16 @@ impl Sa {
                 continue;
             }
             if child.hard_at <= now {
-                let (spi_in, spi_out) = (child.spi_in, child.spi_out);
-                self.children.remove(&id);
-                ctx.outbound.remove(&spi_out);
-                ctx.close_child(id, spi_in, CloseReason::Expired);
+                let spi_in = child.spi_in;
+                self.lose_child(ctx, id, CloseReason::Expired);
                 self.window.want_first(Want::DeleteExpired(spi_in));
             } else if child.rekey_at <= now {
                 child.rekey_at = now + REKEY_AGAIN;
-                self.window.want(Want::RekeyChild(id));
+                let idle = child.additional && !child.used && self.has_main();
+                self.window.want(match idle {
+                    true => Want::DeleteChild(id, CloseReason::Local),
+                    false => Want::RekeyChild(id),
+                });
             }
         }
     }

@@ -27,6 +27,7 @@ mod proposal;
 mod rare;
 mod receive;
 mod rekey;
+mod resources;
 mod rivals;
 mod sa;
 mod select;

@@ -120,6 +120,7 @@ impl Sa {
         for want in self.window.take_wants() {
             match want {
                 Want::Child
+                | Want::AdditionalChild
                 | Want::RekeyChild(_)
                 | Want::DeleteChild(..)
                 | Want::DeleteExpired(_)

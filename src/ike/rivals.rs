@@ -119,22 +119,23 @@ impl Endpoint {
             .filter_map(|sa| Some((sa, sa.established_since()?)))
             .flat_map(|(sa, since)| {
                 let stays = !sa.timers.is_set(Timer::Superseded) && !sa.is_leaving();
+                let leads = sa.has_main();
                 sa.children
                     .iter()
                     .filter(|(_, child)| !child.deleting)
-                    // Rather one that was replaced than one of which the peer may not know yet.
+                    // Rather one that was replaced than one of which the peer may not know yet; an additional one only
+                    // where nothing else is left.
                     .map(move |(id, child)| {
-                        let rank = (stays, !child.awaits_use, child.replaced_by.is_none());
+                        let beside = child.additional && leads;
+                        let rank = (stays, !beside, !child.awaits_use, child.replaced_by.is_none());
                         (rank, since, sa.spi_i, *id, sa.id)
                     })
             });
         let Some((_, _, _, child, id)) = candidates.max() else { return false };
-        if let Some(mut sa) = self.sas.get_mut(id)
-            && let Some(state) = sa.children.get_mut(&child)
-        {
-            state.awaits_use = false;
+        if let Some(mut sa) = self.sas.get_mut(id) {
+            sa.lead_with(child);
         }
-        self.ctx.emit(Event::ChildSend(child));
+        self.ctx.emit(Event::ChildSend { id: child, additional: false });
         true
     }
 }

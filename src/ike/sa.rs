@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use super::auth::AuthSent;
-use super::child_offer::Child;
+use super::child_offer::{Child, Purpose};
 use super::context::{Context, Deferred};
 use super::event::{ChildId, CloseReason, Event, IkeId, IkeInfo};
 use super::init::{HalfOpen, InitSent};
@@ -38,6 +38,8 @@ pub(super) struct PeerTraits {
     pub(super) domicile: bool,
     /// MOBIKE_SUPPORTED (RFC 4555), by both.
     pub(super) mobike: bool,
+    /// SA_RESOURCE_INFO in IKE_AUTH (RFC 9611 §3), by both: it makes additional child SAs, until it refuses one.
+    pub(super) resources: bool,
     /// It asks for a certificate (CERTREQ).
     pub(super) wants_certificate: bool,
     pub(super) nat_local: bool,
@@ -245,8 +247,9 @@ impl Sa {
         while self.is_established() {
             let Some(want) = self.window.next_want() else { return };
             match want {
-                Want::Child => self.begin_child(ctx, now, None),
-                Want::RekeyChild(id) => self.begin_child(ctx, now, Some(id)),
+                Want::Child => self.begin_child(ctx, now, Purpose::Anew),
+                Want::AdditionalChild => self.begin_additional(ctx, now),
+                Want::RekeyChild(id) => self.begin_child(ctx, now, self.rekey_of(id)),
                 Want::DeleteChild(id, reason) => self.begin_delete_child(ctx, now, id, reason),
                 Want::RekeyIke => self.begin_rekey_ike(ctx, now),
                 Want::DeleteIke(reason) => self.begin_delete_ike(ctx, now, reason),

@@ -19,13 +19,15 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(super) const LONGEST_HANDSHAKE: Duration = Duration::from_secs(4);
 /// Requests of our own that wait for the window: two for each child, a few documents
 /// and one of every other kind are less.
-const MAX_QUEUE: usize = 64;
+const MAX_QUEUE: usize = 96;
 
 /// An exchange that we want to start when the window is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     /// Another child SA, because there is none.
     Child,
+    /// A child SA beside the others (RFC 9611).
+    AdditionalChild,
     /// Replace a child SA.
     RekeyChild(ChildId),
     /// Delete a child SA.
@@ -170,9 +172,14 @@ impl Window {
         }
     }
 
+    /// Forgets one that waits.
+    pub(super) fn forget(&mut self, want: &Want) {
+        self.queue.retain(|other| other != want);
+    }
+
     /// Queues an exchange before all others.
     pub(super) fn want_first(&mut self, want: Want) {
-        self.queue.retain(|other| *other != want);
+        self.forget(&want);
         self.queue.push_front(want);
     }
 

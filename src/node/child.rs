@@ -7,7 +7,7 @@ use super::pair::PairKey;
 use crate::dataplane::event::UdpPath;
 use crate::dataplane::tables::Outbound;
 use crate::esp::{InboundSa, OutboundSa};
-use crate::ike::IkeId;
+use crate::ike::{ChildId, IkeId};
 
 /// One installed child SA pair.
 pub(super) struct Child {
@@ -16,6 +16,10 @@ pub(super) struct Child {
     pub(super) inbound: Arc<InboundSa>,
     pub(super) outbound: Arc<OutboundSa>,
     pub(super) path: UdpPath,
+    /// It stands beside the one that the pair is sent on, for another queue (RFC 9611).
+    pub(super) additional: bool,
+    /// Whose place it takes.
+    pub(super) replaces: Option<ChildId>,
     pub(super) installed: Instant,
     /// Packets received when the counters were last read.
     pub(super) seen_in: u64,
@@ -28,7 +32,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// The entry that the data plane gets while we send on this child.
+    /// What seals a packet of our own; the data plane's entry is [`super::Node::entry`].
     pub(super) fn outbound_entry(&self, mtu: u16) -> Outbound {
         Outbound::new(Arc::clone(&self.outbound), self.path, mtu)
     }

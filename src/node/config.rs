@@ -80,7 +80,15 @@ pub struct Config {
     pub port: u16,
     /// Largest inner packet.
     pub mtu: u16,
+    /// Queues of the data plane: a pair that sends much gets an SA for each of them (RFC 9611), up to eight. With one
+    /// nobody is asked.
+    pub queues: usize,
+    /// Inner octets that a pair sends in a second before it gets one more, usually [`BULK`].
+    pub bulk: u64,
 }
+
+/// Half a gigabit a second, a fraction of what one core seals: below that another SA would only cost a handshake.
+pub const BULK: u64 = 64 << 20;
 
 impl Config {
     /// The trusted home that an address belongs to.

@@ -7,6 +7,7 @@ use rand_core::Rng;
 
 use super::child::Child;
 use super::pair::{Attempt, Pair, PairKey};
+use super::resources::Sent;
 use super::{Event, Inject, Node, TICK};
 use crate::dataplane::event::UdpPath;
 use crate::esp::{InboundSa, Limits, OutboundSa, SaParams};
@@ -26,7 +27,8 @@ impl Node {
                     self.adopt_children(info.id, (info.local, info.remote));
                 }
                 ike::Event::ChildReady(child) => self.install(now, *child),
-                ike::Event::ChildSend(id) => self.send_on(now, id),
+                ike::Event::ChildSend { id, additional } => self.send(now, id, additional),
+                ike::Event::ChildStop(id) => self.stop(id),
                 ike::Event::ChildClosed { id, reason } => self.remove(now, id, &reason),
                 ike::Event::PathChanged { children, path, .. } => self.move_to(now, &children, path),
                 ike::Event::IkeClosed { id, local, remote, reason } => {
@@ -86,11 +88,13 @@ impl Node {
             inbound,
             outbound: Arc::new(outbound),
             path,
+            additional: sa.additional,
+            replaces: sa.replaces,
             installed: now,
             seen_in: 0,
             seen_out: 0,
             seen_octets: 0,
-            kept_up: self.pairs.get(&key).is_some_and(|pair| pair.keep_up),
+            kept_up: !sa.additional && self.pairs.get(&key).is_some_and(|pair| pair.keep_up),
         };
         self.children.insert(sa.id, child);
         let mut pair = self.pairs.or_insert_with(key, || Pair::new(now));
@@ -101,7 +105,7 @@ impl Node {
             self.begin_widths(key, sa.send_now);
         }
         if sa.send_now || first {
-            self.send_on(now, sa.id);
+            self.send(now, sa.id, sa.additional);
         }
         if sa.peer_is_domicile {
             self.begin_paths(now, (key, sa.ike), sa.path, sa.suite.is_confidential());
@@ -109,17 +113,20 @@ impl Node {
     }
 
     /// Sends on this child from now on, beginning with whatever waited.
-    fn send_on(&mut self, now: Instant, id: ChildId) {
-        let Some(child) = self.children.get(&id) else { return };
-        let (local, remote) = child.pair;
-        let mtu = self.width_on(now, (local, remote), child.path);
-        let Some(child) = self.children.get(&id) else { return };
-        let outbound = child.outbound_entry(mtu);
-        let reason = self.first_reason(remote, child.path);
-        self.publisher.set_outbound(local, remote, outbound.clone());
-        let to = child.path.remote;
+    pub(super) fn send_on(&mut self, now: Instant, id: ChildId) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        child.additional = false;
+        child.kept_up = self.pairs.get(&child.pair).is_some_and(|pair| pair.keep_up);
+        let ((local, remote), path) = (child.pair, child.path);
+        let mtu = self.width_on(now, (local, remote), path);
+        let reason = self.first_reason(remote, path);
         let Some(mut pair) = self.pairs.get_mut(&(local, remote)) else { return };
+        pair.additional.retain(|other| *other != id);
         let before = pair.active.replace(id);
+        drop(pair);
+        let Some(outbound) = self.publish((local, remote), mtu) else { return };
+        let to = path.remote;
+        let Some(mut pair) = self.pairs.get_mut(&(local, remote)) else { return };
         let was_down = before.is_none();
         pair.succeeded();
         pair.history.note(now, outbound.path, reason);
@@ -147,8 +154,12 @@ impl Node {
         let key = child.pair;
         let Some(mut pair) = self.pairs.get_mut(&key) else { return };
         pair.installed.retain(|other| *other != id);
+        let beside = pair.take_out(id);
         if pair.active == Some(id) {
-            match pair.installed.last().copied() {
+            drop(pair);
+            let next = self.next_active(key);
+            let Some(mut pair) = self.pairs.get_mut(&key) else { return };
+            match next {
                 Some(next) => {
                     drop(pair);
                     self.send_on(now, next);
@@ -170,6 +181,9 @@ impl Node {
             }
         } else {
             drop(pair);
+            if beside {
+                self.republish(key);
+            }
         }
         if self.pairs.get(&key).is_some_and(Pair::is_forgotten) {
             self.pairs.remove(&key);
@@ -197,20 +211,24 @@ impl Node {
         reason: &'static str,
     ) -> Option<std::net::Ipv6Addr> {
         let mut moved = None;
+        // All of them first: what the data plane gets holds those that go the same way.
         for id in children {
             let Some(child) = self.children.get_mut(id) else { continue };
             child.path = path;
-            let (local, remote) = child.pair;
-            let Some(mut pair) = self.pairs.get_mut(&child.pair) else { continue };
-            moved = Some(remote);
+            moved = Some(child.pair.1).filter(|_| self.pairs.contains_key(&child.pair)).or(moved);
+        }
+        for id in children {
+            let Some(key) = self.children.get(id).map(|child| child.pair) else { continue };
+            let Some(mut pair) = self.pairs.get_mut(&key) else { continue };
             if pair.active == Some(*id) {
                 pair.history.note(now, path, reason);
                 drop(pair);
-                let mtu = self.width_on(now, (local, remote), path);
-                if let Some(child) = self.children.get(id) {
-                    self.publisher.set_outbound(local, remote, child.outbound_entry(mtu));
-                }
-                self.drain_widths(now, (local, remote));
+                let mtu = self.width_on(now, key, path);
+                self.publish(key, mtu);
+                self.drain_widths(now, key);
+            } else if pair.additional.contains(id) {
+                drop(pair);
+                self.republish(key);
             }
         }
         moved
@@ -284,26 +302,27 @@ impl Node {
 
     /// Tells IKE which SAs lived and which were sent on since the last reading, and path control who talks.
     pub(super) fn read_counters(&mut self, now: Instant) {
-        let mut talking = Vec::new();
+        let mut sent = Sent::default();
         for child in self.children.values_mut() {
-            let (received, sent) = (child.inbound.packets(), child.outbound.packets());
+            let (received, sealed) = (child.inbound.packets(), child.outbound.packets());
             if received != child.seen_in {
                 child.seen_in = received;
                 self.ike.handle_traffic(now, child.inbound.params().spi);
             }
-            if sent != child.seen_out || child.kept_up {
-                child.seen_out = sent;
+            if sealed != child.seen_out || child.kept_up {
+                child.seen_out = sealed;
                 self.ike.handle_sent(now, child.outbound.params().spi);
             }
             let octets = child.outbound.bytes();
             if octets != child.seen_octets {
+                sent.add(child.pair, octets.saturating_sub(child.seen_octets));
                 child.seen_octets = octets;
-                talking.push(child.pair);
             }
         }
-        for key in talking {
+        for (key, octets) in sent.0 {
             self.paths_carry(now, key);
             self.widths_carry(now, key);
+            self.ask_for_more(now, key, octets);
         }
     }
 }

@@ -21,6 +21,7 @@ mod places;
 #[cfg(test)]
 mod places_tests;
 mod registration;
+mod resources;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ use crate::mobility;
 use crate::policy::spd::Action;
 use crate::wire::ike::{Header, exchange, flags};
 use child::Child;
-pub use config::{Config, HomeAgentConfig, HomeConfig, PeerConfig, Registration};
+pub use config::{BULK, Config, HomeAgentConfig, HomeConfig, PeerConfig, Registration};
 pub use event::{Event, Inject};
 pub use home_agent::Authority;
 use homes::Way;
@@ -185,7 +186,7 @@ impl Node {
         }
         self.apply_registrations(now);
         for child in self.children.values_mut() {
-            child.kept_up = self.pairs.get(&child.pair).is_some_and(|pair| pair.keep_up);
+            child.kept_up = !child.additional && self.pairs.get(&child.pair).is_some_and(|pair| pair.keep_up);
         }
     }
 
@@ -324,7 +325,7 @@ impl Node {
                     .pairs
                     .iter()
                     .filter(|((_, to), _)| *to == remote)
-                    .filter_map(|(_, pair)| pair.active)
+                    .flat_map(|(_, pair)| pair.active.into_iter().chain(pair.additional.iter().copied()))
                     .collect();
                 for child in active {
                     self.ike.rekey_child(now, child);

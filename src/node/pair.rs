@@ -34,6 +34,8 @@ pub(super) struct Pair {
     pub(super) attempt: Attempt,
     /// The child SA that we send on.
     pub(super) active: Option<ChildId>,
+    /// Those that we send on beside it, in the order of the data plane's queues.
+    pub(super) additional: Vec<ChildId>,
     /// Every installed child SA, oldest first.
     pub(super) installed: Vec<ChildId>,
     /// Bring it up without traffic.
@@ -52,6 +54,7 @@ impl Pair {
         Self {
             attempt: Attempt::Idle,
             active: None,
+            additional: Vec::new(),
             installed: Vec::new(),
             keep_up: false,
             failures: 0,

@@ -205,7 +205,11 @@ impl Node {
     fn child_status(&self, now: Instant, id: ChildId, child: &Child) -> ChildStatus {
         let (local, remote): PairKey = child.pair;
         let suite = child.inbound.params().suite;
-        let active = self.pairs.get(&child.pair).and_then(|pair| pair.active) == Some(id);
+        let state = match self.pairs.get(&child.pair) {
+            Some(pair) if pair.active == Some(id) => "active",
+            Some(pair) if pair.additional.contains(&id) => "additional",
+            Some(_) | None => "draining",
+        };
         let direction = |destination, spi: u32, packets, bytes| SaStatus {
             destination,
             protocol: "esp".to_owned(),
@@ -229,7 +233,7 @@ impl Node {
             suite: suite.name().to_owned(),
             services: if suite.is_confidential() { "confidentiality" } else { "integrity" }.to_owned(),
             esn: child.inbound.params().esn,
-            state: if active { "active" } else { "draining" }.to_owned(),
+            state: state.to_owned(),
             age: now.saturating_duration_since(child.installed).as_secs_f64(),
         }
     }

@@ -194,8 +194,10 @@ impl Node {
             return;
         }
         drop(widths);
-        let Some(child) = self.active_child(key).filter(|child| child.path == path) else { return };
-        self.publisher.set_outbound(key.0, key.1, child.outbound_entry(mtu));
+        if self.active_child(key).is_none_or(|child| child.path != path) {
+            return;
+        }
+        self.publish(key, mtu);
         self.events.push_back(Event::MtuChanged { remote: key.1, path, mtu, narrow });
     }
 

@@ -12,7 +12,7 @@ use crate::crypto::identity::PrivateKey;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::ike::{self, Lifetimes, LocalEntity};
-use crate::node::{Config, PeerConfig};
+use crate::node::{self, Config, PeerConfig};
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::Action;
 use crate::policy::spd::{Policy, Services, Spd};
@@ -193,6 +193,8 @@ impl Scenario {
                 home_agent: None,
                 port: PORT,
                 mtu: 1380,
+                queues: 1,
+                bulk: node::BULK,
             }
         });
         let count = 8 + dice.below(13);

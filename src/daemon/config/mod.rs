@@ -236,6 +236,8 @@ impl Config {
             home_agent: self.home_agent(),
             port: self.port,
             mtu: self.mtu,
+            queues: 1,
+            bulk: node::BULK,
         }
     }
 

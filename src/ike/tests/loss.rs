@@ -15,6 +15,7 @@ enum Exchange {
     Cookie,
     Fragments,
     RekeyChild(usize),
+    AddChild(usize),
     RekeyIke(usize),
     Reauthenticate(usize),
     CloseIke(usize),
@@ -25,12 +26,14 @@ enum Exchange {
     Document,
 }
 
-const ALL: [Exchange; 18] = [
+const ALL: [Exchange; 20] = [
     Exchange::Handshake,
     Exchange::Cookie,
     Exchange::Fragments,
     Exchange::RekeyChild(A),
     Exchange::RekeyChild(B),
+    Exchange::AddChild(A),
+    Exchange::AddChild(B),
     Exchange::RekeyIke(A),
     Exchange::RekeyIke(B),
     Exchange::Reauthenticate(A),
@@ -66,6 +69,10 @@ impl Exchange {
             Self::RekeyChild(host) => {
                 let child = pair.active(host).id;
                 pair.act(host, |endpoint, now| endpoint.rekey_child(now, child));
+            }
+            Self::AddChild(host) => {
+                let id = pair.ikes(host)[0].id;
+                assert!(pair.act(host, |endpoint, now| endpoint.add_child(now, id, 1)));
             }
             Self::RekeyIke(host) => {
                 let id = pair.ikes(host)[0].id;
@@ -137,6 +144,7 @@ impl Exchange {
                 }
                 return;
             }
+            Self::AddChild(_) => return pair.assert_agreed_on(2),
             Self::Move(host) => {
                 assert_eq!(*pair.ikes(1 - host)[0].path.remote.ip(), pair.hosts[host].v4);
             }

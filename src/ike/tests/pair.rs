@@ -38,6 +38,8 @@ pub(super) struct Host {
     pub(super) entity: Ipv6Addr,
     pub(super) children: BTreeMap<ChildId, ChildSa>,
     pub(super) active: Option<ChildId>,
+    /// Additional ones that are sent on.
+    pub(super) beside: Vec<ChildId>,
     pub(super) closed: Vec<(ChildId, CloseReason)>,
     pub(super) ike_closed: Vec<CloseReason>,
     pub(super) failures: Vec<Failure>,
@@ -63,6 +65,16 @@ impl Host {
         if let Some(before) = before.filter(|_| header.flags & flags::RESPONSE == 0) {
             let answered = self.answered.contains(&(header.initiator_spi, before));
             assert!(answered, "request {} goes out while {before} is unanswered", header.message_id);
+        }
+    }
+
+    fn send_on(&mut self, id: ChildId, additional: bool) {
+        let old = self.children[&id].replaces;
+        self.beside.retain(|other| *other != id && Some(*other) != old);
+        if additional && self.active.is_some() {
+            self.beside.push(id);
+        } else {
+            self.active = Some(id);
         }
     }
 
@@ -156,6 +168,7 @@ impl Pair {
                 entity: entity(host),
                 children: BTreeMap::new(),
                 active: None,
+                beside: Vec::new(),
                 closed: Vec::new(),
                 ike_closed: Vec::new(),
                 failures: Vec::new(),
@@ -218,6 +231,7 @@ impl Pair {
         self.hosts[host].endpoint = Endpoint::new(config, seed, self.now);
         self.hosts[host].children.clear();
         self.hosts[host].active = None;
+        self.hosts[host].beside.clear();
         self.hosts[host].answered.clear();
     }
 
@@ -261,17 +275,21 @@ impl Pair {
     /// ESP in both directions, as the node reports it.
     pub(super) fn traffic(&mut self) {
         for host in [A, B] {
-            let Some(child) =
-                self.hosts[host].active.and_then(|id| self.hosts[host].children.get(&id)).cloned()
-            else {
-                continue;
-            };
-            self.act(host, |endpoint, now| endpoint.handle_sent(now, child.spi_out));
-            let other = 1 - host;
-            let known = self.hosts[other].children.values().any(|theirs| theirs.spi_in == child.spi_out);
-            if known {
-                self.act(other, |endpoint, now| endpoint.handle_first_packet(now, child.spi_out));
-            }
+            let sending = self.hosts[host].active.into_iter().chain(self.hosts[host].beside.clone());
+            sending.for_each(|id| self.traffic_on(host, id));
+        }
+    }
+
+    /// The same on one child.
+    pub(super) fn traffic_on(&mut self, host: usize, id: ChildId) {
+        let Some(spi) = self.hosts[host].children.get(&id).map(|child| child.spi_out) else { return };
+        self.act(host, |endpoint, now| endpoint.handle_sent(now, spi));
+        let other = 1 - host;
+        if self.hosts[other].children.values().any(|theirs| theirs.spi_in == spi) {
+            self.act(other, |endpoint, now| {
+                endpoint.handle_traffic(now, spi);
+                endpoint.handle_first_packet(now, spi);
+            });
         }
     }
 
@@ -299,18 +317,21 @@ impl Pair {
                 Event::IkeEstablished(_) => host.established += 1,
                 Event::ChildReady(child) => {
                     assert!(child.spi_in >= 256 && child.spi_in >> 28 != 6);
-                    if child.send_now || host.active.is_none() {
-                        host.active = Some(child.id);
+                    let (id, additional, send) = (child.id, child.additional, child.send_now);
+                    assert!(host.children.insert(id, *child).is_none(), "an identity is used again");
+                    if send || host.active.is_none() {
+                        host.send_on(id, additional);
                     }
-                    assert!(host.children.insert(child.id, *child).is_none(), "an identity is used again");
                 }
-                Event::ChildSend(id) => {
+                Event::ChildSend { id, additional } => {
                     assert!(host.children.contains_key(&id), "ChildSend for a child that is not there");
-                    host.active = Some(id);
+                    host.send_on(id, additional);
                 }
+                Event::ChildStop(id) => host.beside.retain(|other| *other != id),
                 Event::ChildClosed { id, reason } => {
                     assert!(host.children.remove(&id).is_some(), "{id:?} is closed twice ({reason:?})");
                     host.closed.push((id, reason));
+                    host.beside.retain(|other| *other != id);
                     if host.active == Some(id) {
                         host.active = host.children.keys().next_back().copied();
                     }
@@ -338,10 +359,17 @@ impl Pair {
 
     /// Both ends have the same SAs with the same keys, exactly one of each kind, and send on what the other receives.
     pub(super) fn assert_agreed(&self) {
+        self.assert_agreed_on(1);
+    }
+
+    /// The same with so many children: one, and additional ones.
+    pub(super) fn assert_agreed_on(&self, children: usize) {
         for host in [A, B] {
             let (us, them) = (&self.hosts[host], &self.hosts[1 - host]);
             assert_eq!(self.ikes(host).len(), 1, "IKE SAs of host {host}");
-            assert_eq!(us.children.len(), 1, "children of host {host}");
+            assert_eq!(us.children.len(), children, "children of host {host}");
+            assert_eq!(us.beside.len(), children - 1, "additional children that host {host} sends on");
+            assert!(us.active.is_some_and(|active| !us.beside.contains(&active)));
             for child in us.children.values() {
                 let twin =
                     them.children.values().find(|twin| twin.spi_in == child.spi_out).expect("the other half");

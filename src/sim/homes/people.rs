@@ -239,6 +239,8 @@ impl People {
             home_agent,
             port: PORT,
             mtu: 1380,
+            queues: 1,
+            bulk: node::BULK,
         }
     }
 

@@ -131,7 +131,7 @@ pub struct Notify {
     pub data: Vec<u8>,
 }
 
-/// Notify message types (IANA; RFC 7296 §3.10.1, RFC 4555, RFC 7383, RFC 7427).
+/// Notify message types (IANA; RFC 7296 §3.10.1, RFC 4555, RFC 7383, RFC 7427, RFC 9611).
 pub mod notify_type {
     #![allow(missing_docs, reason = "the names are those of the RFCs")]
     pub const UNSUPPORTED_CRITICAL_PAYLOAD: u16 = 1;
@@ -153,6 +153,7 @@ pub mod notify_type {
     pub const UNEXPECTED_NAT_DETECTED: u16 = 41;
     pub const TEMPORARY_FAILURE: u16 = 43;
     pub const CHILD_SA_NOT_FOUND: u16 = 44;
+    pub const TS_MAX_QUEUE: u16 = 48;
     /// Below this value a notify is an error (§3.10.1).
     pub const FIRST_STATUS: u16 = 16384;
     pub const INITIAL_CONTACT: u16 = 16384;
@@ -175,6 +176,7 @@ pub mod notify_type {
     pub const CHILDLESS_IKEV2_SUPPORTED: u16 = 16418;
     pub const IKEV2_FRAGMENTATION_SUPPORTED: u16 = 16430;
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
+    pub const SA_RESOURCE_INFO: u16 = 16444;
     /// Private status type: "the sender is a domicile"; data is one version octet, now 1, and the 20 octets that
     /// NAT_DETECTION_SOURCE_IP would truthfully have (RFC 7296 §2.23).
     pub const DOMICILE: u16 = 40960;

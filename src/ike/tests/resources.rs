@@ -1,0 +1,475 @@
+//! Several child SAs between the same two addresses (RFC 9611).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::pair::*;
+use crate::ike::child_offer::{ChildOffer, Purpose};
+use crate::ike::resources::MAX_ADDITIONAL;
+use crate::ike::window::{Task, Want};
+use crate::ike::{ChildId, CloseReason, IkeId};
+use crate::sim::network::Conditions;
+use crate::wire::ike::{Payload, exchange, notify_type as nt};
+
+fn ike(pair: &Pair, host: usize) -> IkeId {
+    pair.ikes(host)[0].id
+}
+
+/// Lets one more be asked for; was it?
+fn ask(pair: &mut Pair, host: usize) -> bool {
+    let id = ike(pair, host);
+    pair.act(host, |endpoint, now| endpoint.add_child(now, id, usize::MAX))
+}
+
+fn settle(pair: &mut Pair) {
+    for _ in 0..90 {
+        pair.run(ms(500));
+        pair.traffic();
+    }
+}
+
+/// Two with so many additional children, which both ends send on.
+fn with(setup: Setup, count: usize) -> Pair {
+    let mut pair = Pair::connected(setup);
+    for at in 0..count {
+        assert!(ask(&mut pair, at % 2), "{at}");
+        pair.run(secs(1));
+        pair.traffic();
+    }
+    pair.assert_agreed_on(1 + count);
+    pair
+}
+
+fn rekey(pair: &mut Pair, host: usize, child: ChildId) {
+    pair.act(host, |endpoint, now| endpoint.rekey_child(now, child));
+}
+
+/// The other end's name of a child.
+fn twin(pair: &Pair, host: usize, child: ChildId) -> ChildId {
+    let spi = pair.hosts[host].children[&child].spi_out;
+    pair.hosts[1 - host].children.values().find(|twin| twin.spi_in == spi).unwrap().id
+}
+
+fn willing(pair: &Pair, host: usize) -> bool {
+    pair.hosts[host].endpoint.sas.get(ike(pair, host)).unwrap().peer.resources
+}
+
+/// What this end believes of the other's willingness.
+fn believe(pair: &mut Pair, host: usize, willing: bool) {
+    let id = ike(pair, host);
+    pair.act(host, |endpoint, now| endpoint.with(now, id, |sa, _| sa.peer.resources = willing));
+}
+
+/// The last octets of the SPIs that are received on, counted from the first child's.
+fn places(pair: &Pair, host: usize) -> BTreeSet<u8> {
+    pair.hosts[host].beside.iter().map(|child| place(pair, host, *child)).collect()
+}
+
+fn place(pair: &Pair, host: usize, child: ChildId) -> u8 {
+    let octet = |child: ChildId| pair.hosts[host].children[&child].spi_in.to_be_bytes()[3];
+    octet(child).wrapping_sub(octet(pair.hosts[host].active.unwrap()))
+}
+
+#[test]
+fn ike_auth_agrees_on_them_and_either_end_makes_one() {
+    let mut pair = Pair::connected(Setup::default());
+    assert!(willing(&pair, A) && willing(&pair, B));
+    for (host, count) in [(A, 2), (B, 3)] {
+        assert!(ask(&mut pair, host));
+        assert!(!ask(&mut pair, host), "one at a time");
+        pair.run(secs(1));
+        // Whoever asked sends on it at once, the other one when it is used.
+        assert_eq!(pair.hosts[host].beside.len(), count - 1);
+        assert_eq!(pair.hosts[1 - host].beside.len(), count - 2);
+        let active = pair.hosts[host].active;
+        pair.traffic();
+        assert_eq!(pair.hosts[host].active, active);
+        pair.assert_agreed_on(count);
+    }
+    for host in [A, B] {
+        let additional = pair.hosts[host].children.values().filter(|child| child.additional);
+        assert!(additional.clone().all(|child| pair.hosts[host].beside.contains(&child.id)));
+        assert_eq!(additional.count(), 2);
+    }
+}
+
+#[test]
+fn no_more_are_asked_for_than_there_may_be() {
+    let mut pair = with(Setup::default(), 2);
+    let id = ike(&pair, A);
+    for (most, taken) in [(0, false), (2, false), (3, true)] {
+        assert_eq!(pair.act(A, |endpoint, now| endpoint.add_child(now, id, most)), taken, "{most}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_not_willing_is_never_asked() {
+    let mut pair = Pair::connected(Setup::default());
+    believe(&mut pair, A, false);
+    let sent = pair.hosts[A].sent;
+    assert!(!ask(&mut pair, A));
+    pair.run(secs(5));
+    assert_eq!(pair.hosts[A].sent, sent);
+    // Nor on the heir of its IKE SA.
+    let id = ike(&pair, A);
+    pair.act(A, |endpoint, now| endpoint.rekey_ike(now, id));
+    pair.run(secs(5));
+    assert!(!ask(&mut pair, A));
+    pair.assert_agreed();
+}
+
+#[test]
+fn an_additional_child_is_rekeyed_from_either_side() {
+    for host in [A, B] {
+        let mut pair = with(Setup::default(), 2);
+        let active = pair.active(A).spi_in;
+        let old = pair.hosts[host].beside.clone();
+        let before = [places(&pair, A), places(&pair, B)];
+        for child in &old {
+            rekey(&mut pair, host, *child);
+        }
+        settle(&mut pair);
+        pair.assert_agreed_on(3);
+        assert_eq!(pair.active(A).spi_in, active, "the first one stays");
+        assert!(old.iter().all(|child| pair.hosts[host].closed.contains(&(*child, CloseReason::Replaced))));
+        assert!(pair.hosts[host].beside.iter().all(|child| pair.hosts[host].children[child].additional));
+        assert_eq!(
+            [places(&pair, A), places(&pair, B)],
+            before,
+            "successors go where their predecessors went"
+        );
+    }
+}
+
+#[test]
+fn rekeys_of_any_of_them_may_cross() {
+    for seed in 0..60 {
+        let conditions = Conditions { jitter: ms(5), ..Conditions::CALM };
+        let mut pair = with(Setup { seed, conditions, ..Setup::default() }, 2);
+        let mut children = pair.hosts[A].beside.clone();
+        children.extend(pair.hosts[A].active);
+        let twins: Vec<ChildId> = children.iter().map(|child| twin(&pair, A, *child)).collect();
+        let before = [places(&pair, A), places(&pair, B)];
+        children.iter().for_each(|child| rekey(&mut pair, A, *child));
+        pair.run(Duration::from_micros(seed * 700));
+        twins.iter().for_each(|child| rekey(&mut pair, B, *child));
+        settle(&mut pair);
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.assert_agreed_on(3)));
+        assert!(told.is_ok(), "seed {seed}");
+        assert_eq!([places(&pair, A), places(&pair, B)], before, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_rekeyed_ike_sa_hands_all_of_them_over() {
+    for host in [A, B] {
+        let mut pair = with(Setup::default(), 3);
+        let spis: BTreeSet<u32> = pair.hosts[A].children.values().map(|child| child.spi_in).collect();
+        // One more is asked for while the IKE SA is rekeyed.
+        let id = ike(&pair, host);
+        pair.act(host, |endpoint, now| endpoint.rekey_ike(now, id));
+        let asked = pair.act(host, |endpoint, now| endpoint.add_child(now, id, usize::MAX));
+        assert!(asked);
+        settle(&mut pair);
+        pair.assert_agreed_on(5);
+        assert!(spis.iter().all(|spi| pair.hosts[A].children.values().any(|child| child.spi_in == *spi)));
+        for child in pair.hosts[host].children.values() {
+            assert_eq!(pair.hosts[host].endpoint.owner_of(child.spi_in), Some(ike(&pair, host)));
+        }
+    }
+}
+
+#[test]
+fn reauthentication_leaves_the_first_one() {
+    for host in [A, B] {
+        let mut pair = with(Setup::default(), 2);
+        let id = ike(&pair, host);
+        pair.act(host, |endpoint, now| endpoint.reauthenticate(now, id));
+        settle(&mut pair);
+        pair.assert_agreed();
+        assert!(ask(&mut pair, A), "they are made anew");
+    }
+}
+
+/// A's request for one more gets lost, and this comes as its answer.
+fn answered(pair: &mut Pair, answer: &[Payload]) {
+    pair.lose = Some(Box::new(|_| true));
+    assert!(ask(pair, A));
+    pair.lose = None;
+    let (id, path) = (ike(pair, B), pair.path(B));
+    pair.act(B, |endpoint, now| {
+        endpoint.with(now, id, |sa, ctx| sa.respond(ctx, path, exchange::CREATE_CHILD_SA, answer));
+    });
+    settle(pair);
+}
+
+#[test]
+fn a_refusal_is_harmless() {
+    let status = |kind| crate::ike::nat::status(kind, Vec::new());
+    let errors = [
+        nt::TS_MAX_QUEUE,
+        nt::NO_ADDITIONAL_SAS,
+        nt::NO_PROPOSAL_CHOSEN,
+        nt::TS_UNACCEPTABLE,
+        nt::INVALID_SYNTAX,
+        nt::CHILD_SA_NOT_FOUND,
+        nt::TEMPORARY_FAILURE,
+    ];
+    let mut answers: Vec<Vec<Payload>> = errors.iter().map(|kind| vec![status(*kind)]).collect();
+    answers.push(Vec::new());
+    answers.push(vec![status(nt::SA_RESOURCE_INFO)]);
+    // It looks like more than a refusal, and is of no use.
+    answers.push(vec![Payload::Nonce(vec![1; 32]), Payload::Sa(Vec::new())]);
+    for answer in answers {
+        let mut pair = with(Setup::default(), 1);
+        let before = (ike(&pair, A), pair.active(A).id);
+        answered(&mut pair, &answer);
+        pair.assert_agreed_on(2);
+        assert_eq!((ike(&pair, A), pair.active(A).id), before, "{answer:?}");
+        let busy = answer == [status(nt::TEMPORARY_FAILURE)];
+        assert_eq!(ask(&mut pair, A), busy, "asked again only when it was busy: {answer:?}");
+    }
+}
+
+#[test]
+fn an_additional_child_that_is_not_replaced_goes_and_the_first_one_stays() {
+    let mut pair = with(Setup::default(), 1);
+    let child = pair.hosts[A].beside[0];
+    pair.lose = Some(Box::new(|_| true));
+    rekey(&mut pair, A, child);
+    pair.lose = None;
+    let (id, path) = (ike(&pair, B), pair.path(B));
+    let no = [crate::ike::nat::status(nt::NO_ADDITIONAL_SAS, Vec::new())];
+    pair.act(B, |endpoint, now| {
+        endpoint.with(now, id, |sa, ctx| sa.respond(ctx, path, exchange::CREATE_CHILD_SA, &no));
+    });
+    settle(&mut pair);
+    pair.assert_agreed();
+    assert!(!pair.active(A).additional && pair.ikes(A)[0].id == id);
+}
+
+#[test]
+fn the_eighth_is_refused_and_a_gap_is_filled() {
+    let mut pair = with(Setup::default(), MAX_ADDITIONAL);
+    for host in [A, B] {
+        assert_eq!(places(&pair, host), (1..=MAX_ADDITIONAL as u8).collect());
+        assert!(!ask(&mut pair, host));
+    }
+    // Whoever asks nevertheless is told.
+    let id = ike(&pair, A);
+    let told = pair.hosts[B].endpoint.sas.get(ike(&pair, B)).unwrap().another();
+    assert_eq!(told, Err(nt::TS_MAX_QUEUE));
+    let sent = pair.hosts[B].sent;
+    pair.act(A, |endpoint, now| {
+        endpoint.with(now, id, |sa, ctx| sa.begin_child(ctx, now, Purpose::Additional));
+    });
+    settle(&mut pair);
+    pair.assert_agreed_on(1 + MAX_ADDITIONAL);
+    assert!(pair.hosts[B].sent > sent && !willing(&pair, A) && willing(&pair, B));
+    let gap = *pair.hosts[B].beside.iter().find(|child| place(&pair, B, **child) == 3).unwrap();
+    delete(&mut pair, B, gap);
+    settle(&mut pair);
+    pair.assert_agreed_on(MAX_ADDITIONAL);
+    assert!(!places(&pair, B).contains(&3) && ask(&mut pair, B));
+    settle(&mut pair);
+    assert!(places(&pair, B).contains(&3));
+}
+
+#[test]
+fn both_may_ask_for_the_last_one_at_once() {
+    let mut pair = with(Setup::default(), MAX_ADDITIONAL - 1);
+    assert!(ask(&mut pair, A) && ask(&mut pair, B));
+    settle(&mut pair);
+    pair.assert_agreed_on(2 + MAX_ADDITIONAL);
+    assert!(!ask(&mut pair, A) && !ask(&mut pair, B));
+}
+
+#[test]
+fn a_second_child_that_nobody_calls_additional_takes_the_place_of_the_first() {
+    let mut pair = Pair::connected(Setup::default());
+    let (id, before) = (ike(&pair, A), pair.active(A).id);
+    pair.act(A, |endpoint, now| {
+        endpoint.with(now, id, |sa, ctx| sa.begin_child(ctx, now, Purpose::Anew));
+    });
+    settle(&mut pair);
+    assert!(pair.active(A).id != before && willing(&pair, A));
+    for host in [A, B] {
+        assert!(pair.hosts[host].children.len() == 2 && pair.hosts[host].beside.is_empty());
+        assert!(pair.hosts[host].children.values().all(|child| !child.additional));
+    }
+}
+
+#[test]
+fn whoever_asks_for_many_gets_few_whatever_it_says_of_them() {
+    let mut pair = Pair::connected(Setup::default());
+    let id = ike(&pair, B);
+    for round in 0..100_usize {
+        pair.act(B, |endpoint, now| {
+            endpoint.with(now, id, |sa, ctx| {
+                let offer = ChildOffer::new(ctx, sa, false, Purpose::Additional);
+                let absurd = crate::ike::nat::status(nt::SA_RESOURCE_INFO, vec![0xff; round % 10 * 400]);
+                let mut payloads = vec![absurd.clone(), absurd];
+                payloads.extend(offer.payloads(sa, &[Payload::Nonce(vec![round as u8; 32])]));
+                // It never uses them, and does not even keep them.
+                offer.abandon(ctx, sa);
+                sa.request(ctx, now, exchange::CREATE_CHILD_SA, &payloads, Task::Tell);
+            });
+        });
+        pair.run(secs(1));
+    }
+    assert_eq!(pair.hosts[A].children.len(), 1 + MAX_ADDITIONAL);
+    assert!(pair.hosts[A].beside.is_empty(), "nothing is sent on what the peer does not use");
+    assert_eq!((pair.ikes(A).len(), pair.active(A).spi_in), (1, pair.active(B).spi_out));
+}
+
+fn delete(pair: &mut Pair, host: usize, child: ChildId) {
+    let id = ike(pair, host);
+    pair.act(host, |endpoint, now| {
+        endpoint.with(now, id, |sa, ctx| {
+            sa.window.want(Want::DeleteChild(child, CloseReason::Local));
+            sa.pump(ctx, now);
+        });
+    });
+}
+
+#[test]
+fn what_is_deleted_is_sent_on_no_more_at_either_end() {
+    for host in [A, B] {
+        let mut pair = with(Setup::default(), 2);
+        let (ours, theirs) = (pair.hosts[host].beside[0], twin(&pair, host, pair.hosts[host].beside[0]));
+        delete(&mut pair, host, ours);
+        assert!(!pair.hosts[host].beside.contains(&ours), "at once");
+        pair.run(ms(500));
+        let other = &pair.hosts[1 - host];
+        assert!(other.children.contains_key(&theirs) && !other.beside.contains(&theirs), "it drains");
+        settle(&mut pair);
+        pair.assert_agreed_on(2);
+    }
+}
+
+#[test]
+fn one_of_them_takes_the_place_of_a_first_one_that_ends() {
+    for expires in [false, true] {
+        for host in [A, B] {
+            let mut pair = with(Setup::default(), 2);
+            let (id, child) = (ike(&pair, host), pair.active(host).id);
+            if expires {
+                pair.act(host, |endpoint, now| {
+                    endpoint.with(now, id, |sa, ctx| {
+                        sa.children.get_mut(&child).unwrap().hard_at = now;
+                        sa.age_children(ctx, now);
+                        sa.pump(ctx, now);
+                    });
+                });
+            } else {
+                delete(&mut pair, host, child);
+            }
+            settle(&mut pair);
+            pair.assert_agreed_on(2);
+            assert_eq!(ike(&pair, host), id);
+            // It is as good as a first one: it has room for others, and a successor.
+            assert!(ask(&mut pair, host));
+            let child = pair.active(1 - host).id;
+            rekey(&mut pair, 1 - host, child);
+            settle(&mut pair);
+            pair.assert_agreed_on(3);
+        }
+    }
+}
+
+#[test]
+fn an_additional_child_that_nobody_uses_goes_at_its_turn() {
+    let change = |_: usize, config: &mut crate::ike::Config| {
+        config.lifetimes.child_rekey = secs(60);
+        config.lifetimes.jitter = 0.0;
+    };
+    for used in [false, true] {
+        let mut pair = Pair::connected(Setup { change, ..Setup::default() });
+        assert!(ask(&mut pair, A));
+        for _ in 0..75 {
+            pair.run(secs(1));
+            let main = pair.hosts.each_ref().map(|host| host.active.unwrap());
+            [A, B].into_iter().for_each(|host| pair.traffic_on(host, main[host]));
+            if used && let Some(child) = pair.hosts[A].beside.first().copied() {
+                pair.traffic_on(A, child);
+            }
+        }
+        pair.assert_agreed_on(1 + usize::from(used));
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Ask,
+    RekeyFirst,
+    RekeyAdditional,
+    RekeyIke,
+    Reauthenticate,
+    Delete,
+}
+
+const ACTS: [Act; 6] =
+    [Act::Ask, Act::RekeyFirst, Act::RekeyAdditional, Act::RekeyIke, Act::Reauthenticate, Act::Delete];
+
+fn act(pair: &mut Pair, host: usize, what: Act) {
+    let (first, additional) = (pair.hosts[host].active, pair.hosts[host].beside.first().copied());
+    let Some(id) = pair.ikes(host).last().map(|ike| ike.id) else { return };
+    match (what, first, additional) {
+        (Act::Ask, ..) => {
+            ask(pair, host);
+        }
+        (Act::RekeyFirst, Some(child), _) | (Act::RekeyAdditional, _, Some(child)) => {
+            rekey(pair, host, child)
+        }
+        (Act::RekeyIke, ..) => pair.act(host, |endpoint, now| endpoint.rekey_ike(now, id)),
+        (Act::Reauthenticate, ..) => pair.act(host, |endpoint, now| endpoint.reauthenticate(now, id)),
+        (Act::Delete, _, Some(child)) => delete(pair, host, child),
+        (Act::RekeyFirst | Act::RekeyAdditional | Act::Delete, ..) => {}
+    }
+}
+
+fn assert_settled(pair: &Pair, what: &str) {
+    let children = pair.hosts[A].children.len();
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.assert_agreed_on(children)));
+    assert!(told.is_ok() && children > 0, "{what}");
+}
+
+#[test]
+fn whatever_crosses_leaves_both_ends_agreed() {
+    for seed in 0..12 {
+        for left in ACTS {
+            for right in ACTS {
+                let conditions = Conditions { jitter: ms(5), ..Conditions::CALM };
+                let mut pair = with(Setup { seed, conditions, ..Setup::default() }, 2);
+                act(&mut pair, A, left);
+                pair.run(Duration::from_micros(seed * 2500));
+                act(&mut pair, B, right);
+                settle(&mut pair);
+                assert_settled(&pair, &format!("seed {seed}: {left:?} against {right:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_network_changes_nothing_of_that() {
+    for seed in 0..60 {
+        let mut pair = with(Setup { seed, ..Setup::default() }, 2);
+        let conditions =
+            Conditions { loss: 200, duplicate: 100, corrupt: 50, jitter: ms(40), ..Conditions::CALM };
+        pair.network.set_conditions(conditions);
+        for round in 0..6 {
+            act(&mut pair, A, ACTS[(seed as usize + round) % 6]);
+            pair.run(ms(seed * 3));
+            act(&mut pair, B, ACTS[(seed as usize / 6 + round) % 6]);
+            pair.run(secs(2));
+            pair.traffic();
+        }
+        pair.network.set_conditions(Conditions::CALM);
+        settle(&mut pair);
+        settle(&mut pair);
+        if pair.hosts[A].active.is_some() || pair.hosts[B].active.is_some() {
+            assert_settled(&pair, &format!("seed {seed}"));
+        }
+    }
+}
