@@ -147,7 +147,7 @@ impl Node {
         }
     }
 
-    fn remove(&mut self, now: Instant, id: ChildId, reason: &CloseReason) {
+    pub(super) fn remove(&mut self, now: Instant, id: ChildId, reason: &CloseReason) {
         let Some(child) = self.children.remove(&id) else { return };
         self.publisher.remove_inbound(child.inbound.params().spi);
         self.by_spi.remove(&child.inbound.params().spi);

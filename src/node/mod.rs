@@ -22,6 +22,8 @@ mod places;
 mod places_tests;
 mod registration;
 mod resources;
+#[cfg(test)]
+mod resources_tests;
 mod status;
 #[cfg(test)]
 mod tests;
