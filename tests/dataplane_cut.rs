@@ -16,7 +16,7 @@ use domicile::dataplane::offload::{Features, Offload, PartialChecksum, Protocol,
 use domicile::dataplane::outbound::{self, Verdict};
 use domicile::dataplane::split::Split;
 use domicile::dataplane::tables::Reader;
-use domicile::dataplane::worker::{self, Edges, Queue, Workers};
+use domicile::dataplane::worker::{self, Edges, Workers};
 use domicile::io::sys::{self, StopEvent};
 use domicile::io::udp::Udp;
 use domicile::wire::{checksum, ip::Ipv6View};
@@ -182,7 +182,7 @@ fn start(reader: &Reader) -> (Device, Workers, tokio::sync::mpsc::Receiver<Event
 
 fn start_on(device: &Device, udp: Udp, reader: &Reader) -> (Workers, tokio::sync::mpsc::Receiver<Event>) {
     let stop = StopEvent::new().unwrap();
-    let queue = Queue {
+    let queue = worker::Queue {
         tun_read: device.clone(),
         tun_write: device.clone(),
         udp_receive: udp.receiver(stop.clone()),

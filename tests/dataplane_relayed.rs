@@ -16,8 +16,8 @@ use domicile::dataplane::inbound::{self, Content, Inner};
 use domicile::dataplane::outbound;
 use domicile::dataplane::relay::{self, Limits, Roles};
 use domicile::dataplane::tables::Reader;
-use domicile::wire::ip::Ipv6View;
-use domicile::wire::relay::{NEXT_HEADER_ESP, OVERHEAD, wrap_ike};
+use domicile::wire::ip::{Ipv6View, NEXT_HEADER_ESP};
+use domicile::wire::relay::{OVERHEAD, wrap_ike};
 
 /// What alice sends by way of her home agent.
 fn sent(inner: &[u8]) -> Vec<u8> {

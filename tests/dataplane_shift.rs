@@ -15,7 +15,7 @@ use domicile::dataplane::event::{Event, UdpPath};
 use domicile::dataplane::offload::Features;
 use domicile::dataplane::outbound;
 use domicile::dataplane::tables::{Outbound, Reader};
-use domicile::dataplane::worker::{self, Edges, Queue, Workers};
+use domicile::dataplane::worker::{self, Edges, Workers};
 use domicile::io::{sys, udp::Udp};
 
 mod dataplane_support;
@@ -131,7 +131,7 @@ fn start_on(
     single: bool,
 ) -> (Workers, tokio::sync::mpsc::Receiver<Event>) {
     let stop = sys::StopEvent::new().unwrap();
-    let queue = Queue {
+    let queue = worker::Queue {
         tun_read: Tun(Arc::clone(device)),
         tun_write,
         udp_receive: udp.receiver(stop.clone()),
