@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use super::exit;
 use super::home::HomeVerb;
 use super::trust::TrustVerb;
+use crate::daemon::config::MAX_QUEUES;
 use crate::dataplane::offload::Feature;
 
 #[derive(Debug, Parser)]
@@ -317,6 +318,9 @@ pub(super) struct UpArgs {
     /// Do without this offload of the data plane, where a driver or a kernel gets it wrong: tun-offload, coalesce, udp-gso or udp-gro. Slower, and nothing else
     #[arg(long, value_name = "OFFLOAD", env = "DOMICILE_WITHOUT", value_delimiter = ',')]
     pub(super) without: Vec<Feature>,
+    /// Carry packets by so many queues with two threads each [default: what the configuration says, or else half the CPUs]
+    #[arg(long, value_name = "NUMBER", env = "DOMICILE_QUEUES", value_parser = queues)]
+    pub(super) queues: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -391,6 +395,12 @@ fn seconds<const MOST: u32>(text: &str) -> Result<Duration, String> {
     number
         .and_then(|number| Duration::try_from_secs_f64(number).ok())
         .ok_or_else(|| format!("write seconds from 0 to {MOST}, like 2 or 0.5"))
+}
+
+/// A number of queues.
+fn queues(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_QUEUES).contains(number));
+    number.ok_or_else(|| format!("write a number from 1 to {MAX_QUEUES}"))
 }
 
 /// A number of echo requests.

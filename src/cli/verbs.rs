@@ -10,7 +10,8 @@ use super::client::{NO_BODY, ask};
 use super::exit::Failed;
 use super::output::{say, write};
 use crate::api::{ConnectReply, Done, PeerRequest};
-use crate::daemon::{self, Options, config};
+use crate::daemon::config::{self, Told};
+use crate::daemon::{self, Options};
 use crate::dataplane::offload::Features;
 
 const SHORT: Duration = Duration::from_secs(5);
@@ -18,12 +19,11 @@ const SHORT: Duration = Duration::from_secs(5);
 pub(super) fn up(cli: &Cli, args: &UpArgs) -> Result<(), Failed> {
     daemon::telemetry::start(cli.log_level.name());
     let mut config = config::load(&cli.config)?;
-    if let Some(socket) = &cli.socket {
-        config.control_socket.clone_from(socket);
-    }
+    let told = Told { control_socket: cli.socket.clone(), queues: args.queues };
+    told.apply(&mut config);
     daemon::may_administer()?;
     let features = args.without.iter().fold(Features::default(), |features, off| features.without(*off));
-    Ok(daemon::run(config, Options { keylog: args.keylog.clone(), features })?)
+    Ok(daemon::run(config, Options { keylog: args.keylog.clone(), features, told })?)
 }
 
 fn tell(done: &Done) -> Result<(), Failed> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
-use super::config::Config;
+use super::config::{Config, Told};
 use super::control::Call;
 use super::error::Error;
 use super::keylog::KeyLog;
@@ -45,6 +45,8 @@ pub struct Options {
     pub keylog: Option<PathBuf>,
     /// The offloads that the data plane may use.
     pub features: Features,
+    /// What the command line says in place of the configuration.
+    pub told: Told,
 }
 
 /// Runs until told to end.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv6Net;
 use tokio::sync::oneshot;
 
-use super::config::{self, Config};
+use super::config::{self, Config, Told};
 use super::control::{Call, Reply, Request};
 use super::errands::Errands;
 use super::home::{self, SharedHome};
@@ -52,6 +52,8 @@ struct Waiting {
 /// The daemon's state that requests read and change, beside the node.
 pub(super) struct Desk {
     pub(super) config: Config,
+    /// What the command line says in place of it.
+    pub(super) told: Told,
     pub(super) trust: Arc<Trust>,
     pub(super) keylog: bool,
     /// What is remembered between runs.
@@ -110,6 +112,7 @@ impl Desk {
     ) -> Self {
         Self {
             config,
+            told: Told::default(),
             state,
             reloaded: false,
             trust,
@@ -313,13 +316,14 @@ impl Desk {
                 format!("nothing was changed, because the configuration has problems:\n{problems}"),
             )
         })?;
+        self.told.apply(&mut new);
         if let Some(home) = self.home.as_ref().filter(|_| new.home_directory == self.config.home_directory) {
             home::complete(&mut new, home)
                 .map_err(|error| refusal("internal", format!("nothing was changed: {error}")))?;
         }
         let fixed = |config: &Config| {
             let files = (config.control_socket.clone(), config.home_directory.clone());
-            (config.port, config.ike_port, files, config.relay_limits)
+            (config.port, config.ike_port, config.queues, files, config.relay_limits)
         };
         if let Err(error) = new.settle_keys() {
             tracing::warn!("the files of a new key cannot be put in order: {error}");
@@ -329,7 +333,7 @@ impl Desk {
         if fixed(&new) != fixed(&self.config) || machine::fixed(&new) != machine::fixed(&self.config) {
             return Err(refusal(
                 "request",
-                "nothing was changed: new ports, interface, routed prefixes, relay limits, users with an address or a home need 'domicile down' and 'domicile up'",
+                "nothing was changed: new ports, queues, interface, routed prefixes, relay limits, users with an address or a home need 'domicile down' and 'domicile up'",
             ));
         }
         self.take_up(now, node, new)

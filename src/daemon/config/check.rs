@@ -26,8 +26,8 @@ const IKE_SUITES: [IkeSuite; 2] = [IkeSuite::ChaCha20Poly1305, IkeSuite::Aes256G
 /// Octets of a Unix socket's path: `sun_path` with its final zero has 108 (unix(7)).
 pub const MAX_SOCKET_PATH: usize = 107;
 
-/// More than this would be a machine that nobody has shown us; and each queue has buffers.
-const MAX_QUEUES: usize = 32;
+/// More queues than this would be a machine that nobody has shown us; and each one has buffers.
+pub const MAX_QUEUES: usize = 32;
 /// So many at most without being told: then the network is the limit.
 const USUAL_QUEUES: usize = 8;
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
-pub use check::MAX_SOCKET_PATH;
+pub use check::{MAX_QUEUES, MAX_SOCKET_PATH};
 pub use problem::{Problem, Problems};
 pub use rotation::{next_file, old_file};
 pub use trust::same_fingerprint;
@@ -161,6 +161,25 @@ pub struct Config {
     pub fragment_size: usize,
 }
 
+/// What the command line says in place of the file: whenever that is read.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Control socket.
+    pub control_socket: Option<PathBuf>,
+    /// Queues of TUN device and UDP port.
+    pub queues: Option<usize>,
+}
+
+impl Told {
+    /// Puts it into a configuration.
+    pub fn apply(&self, config: &mut Config) {
+        if let Some(socket) = &self.control_socket {
+            config.control_socket.clone_from(socket);
+        }
+        config.queues = self.queues.unwrap_or(config.queues);
+    }
+}
+
 /// Reads and checks a file; names of hosts are looked up.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let text = std::fs::read_to_string(path).map_err(|error| problem::unreadable(path, &error))?;
@@ -236,7 +255,7 @@ impl Config {
             home_agent: self.home_agent(),
             port: self.port,
             mtu: self.mtu,
-            queues: 1,
+            queues: self.queues,
             bulk: node::BULK,
         }
     }

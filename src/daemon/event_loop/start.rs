@@ -73,6 +73,7 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
     let places = Places::new(Arc::clone(&trust));
     let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
+    desk.told = options.told;
     desk.speed = Some(Arc::clone(&edge.speed));
     for entity in &desk.config.entities {
         let whose = entity.uid.map_or_else(String::new, |uid| format!(", for uid {uid} alone"));
