@@ -27,3 +27,16 @@ until_true 50 "the second address is gone" eval "! on a ip -6 addr show dev domi
 [ -z "$(on a ip -6 route show table all | grep "$S6" || true)" ] || fail "routes of the second address are left"
 until_true 50 "b closed the SA with it" status_is b "[.peers[] | select(.address == \"$S6\") | .children[]] | length" 0
 reaches a $B6 3 || fail "the tunnel of the first address went as well"
+
+# What the command line says in place of the file is no change of the file.
+stop a
+(exec ip netns exec "${NS}a" "$DOMICILE" --config "$(config_of a)" --socket "$DIR/other.sock" up --queues 2 >>"$DIR/a.log" 2>&1) &
+echo $! >"$DIR/a.pid"
+other() { dom a --socket "$DIR/other.sock" "$@"; }
+until_true 100 "the daemon of a is up" other status --json
+[ "$(other status --json | jq .data_plane.queues)" = 2 ] || fail "it has not the queues that it was told"
+other reload >/dev/null || fail "a reload is refused"
+echo 'queues = 0' | sed -i '/^\[node\]/r /dev/stdin' "$(config_of a)"
+if other reload >"$DIR/said" 2>&1; then fail "no queue at all is taken"; fi
+grep -q "queues = 0 is not between 1 and 32" "$DIR/said" || fail "a reload says: $(cat "$DIR/said")"
+reaches a $B6 3 || fail "no tunnel"
