@@ -14,12 +14,17 @@ pub(super) struct Speed {
 }
 
 impl Speed {
+    /// Queues, each with workers of its own.
+    pub(super) fn queues(&self) -> usize {
+        self.sockets.len()
+    }
+
     pub(super) fn status(&self) -> DataPlaneStatus {
         let named = |used: bool| {
             let features = Feature::ALL.into_iter().filter(move |feature| self.uses(*feature) == used);
             features.map(|feature| feature.to_string()).collect()
         };
-        DataPlaneStatus { queues: self.sockets.len(), offloads: named(true), missing: named(false) }
+        DataPlaneStatus { queues: self.queues(), offloads: named(true), missing: named(false) }
     }
 
     fn uses(&self, feature: Feature) -> bool {

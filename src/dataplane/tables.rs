@@ -21,8 +21,8 @@ use crate::policy::spd::{Action, Spd};
 pub struct Outbound {
     /// The SA that seals.
     pub sa: Arc<OutboundSa>,
-    /// SAs of the same two addresses for other queues (RFC 9611): mostly none.
-    pub additional: Vec<Arc<OutboundSa>>,
+    /// The same for each queue, where there are several SAs of the two addresses (RFC 9611): mostly none.
+    pub by_queue: Vec<Arc<OutboundSa>>,
     /// Where the datagram goes.
     pub path: UdpPath,
     /// Largest inner packet; a larger one is answered with Packet Too Big.
@@ -32,18 +32,19 @@ pub struct Outbound {
 impl Outbound {
     /// With one SA for whatever is sent.
     pub fn new(sa: Arc<OutboundSa>, path: UdpPath, mtu: u16) -> Self {
-        Self { sa, additional: Vec::new(), path, mtu }
+        Self { sa, by_queue: Vec::new(), path, mtu }
     }
 
-    /// The SA for packets of this queue: always the same one while the SAs stay, so that the packets of a flow, which
-    /// come from one queue, keep their order.
+    /// The SA for packets of this queue.
     pub fn sa_for(&self, queue: usize) -> &Arc<OutboundSa> {
-        if self.additional.is_empty() {
-            return &self.sa;
-        }
-        let at = queue % (self.additional.len() + 1);
-        at.checked_sub(1).and_then(|at| self.additional.get(at)).unwrap_or(&self.sa)
+        self.by_queue.get(queue).unwrap_or(&self.sa)
     }
+}
+
+/// The queue whose worker opens what comes with this SPI: by its last octet, which whoever gives out SPIs can choose.
+pub fn queue_of(spi: u32, queues: usize) -> usize {
+    let [.., last] = spi.to_be_bytes();
+    usize::from(last) % queues.max(1)
 }
 
 /// Shards of a table, as a power of two: 100,000 entries are about 100 per shard.

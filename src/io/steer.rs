@@ -1,5 +1,5 @@
-//! Which of several sockets on one port gets a datagram: the SPI decides, so that each SA is opened by one worker however
-//! many share the port. All peers' SAs spread that way, and so do several SAs of one peer (RFC 9611), although all their
+//! Which of several sockets on one port gets a datagram: the last octet of the SPI decides
+//! ([`crate::dataplane::tables::queue_of`]), so that each SA is opened by one worker however many share the port. All peers' SAs spread that way, and so do several SAs of one peer (RFC 9611), although all their
 //! datagrams come from one address and port, by which the kernel alone would choose.
 #![expect(unsafe_code, reason = "a system call: the block says why it is sound")]
 
@@ -11,6 +11,8 @@ use crate::wire::ip::{HEADER_LEN, NEXT_HEADER_ESP};
 
 /// Offset of the next header in an IPv6 header (RFC 8200 §3).
 const NEXT_HEADER: u32 = 6;
+/// Offset of the last octet of the SPI in ESP (RFC 4303 §2).
+const SPI_END: u32 = 3;
 /// Instructions of the program.
 const LENGTH: usize = 11;
 
@@ -24,10 +26,8 @@ const fn op(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 fn program(sockets: u32) -> [libc::sock_filter; LENGTH] {
     use libc::{
         BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MOD, BPF_RET,
-        BPF_W,
     };
     let octet = |at: u32| op(BPF_LD | BPF_B | BPF_ABS, 0, 0, at);
-    let word = |at: u32| op(BPF_LD | BPF_W | BPF_ABS, 0, 0, at);
     [
         octet(0),
         op(BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xf0),
@@ -36,9 +36,9 @@ fn program(sockets: u32) -> [libc::sock_filter; LENGTH] {
         octet(NEXT_HEADER),
         op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, u32::from(NEXT_HEADER_ESP)),
         op(BPF_RET | BPF_K, 0, 0, 0),
-        word(HEADER_LEN as u32),
+        octet(HEADER_LEN as u32 + SPI_END),
         op(BPF_JMP | BPF_JA, 0, 0, 1),
-        word(0),
+        octet(SPI_END),
         op(BPF_ALU | BPF_MOD | BPF_K, 0, 0, sockets),
         op(BPF_RET | BPF_A, 0, 0, 0),
     ]

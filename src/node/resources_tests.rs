@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::dataplane::tables::Outbound;
+use crate::dataplane::tables::{Outbound, queue_of};
 use crate::ike::{CloseReason, Lifetimes};
 use crate::node::Config;
 use crate::sim::host::Host;
@@ -23,11 +23,11 @@ struct Two {
 }
 
 impl Two {
-    /// `queues` at the first machine, one at the other one.
+    /// Both with so many queues.
     fn new(queues: usize, change: impl Fn(&mut Config)) -> Self {
         let now = Instant::now();
         let mut configs = Scenario::new(1).configs;
-        configs[0].queues = queues;
+        configs.iter_mut().for_each(|config| config.queues = queues);
         let hosts = [0, 1].map(|at| {
             let mut config = configs[at].clone();
             config.bulk = BULK;
@@ -91,11 +91,15 @@ impl Two {
         self.hosts[at].reader().outbound(entity(at), entity(1 - at)).expect("it is sent on")
     }
 
-    /// SPIs that a machine sends on, by queue.
+    /// SPIs that a machine sends on, each once: that of the active SA, and by their last octets those behind it.
     fn spis(&self, at: usize) -> Vec<u32> {
         let outbound = self.outbound(at);
-        let additional = outbound.additional.iter();
-        std::iter::once(&outbound.sa).chain(additional).map(|sa| sa.params().spi).collect()
+        let first = outbound.sa.params().spi;
+        let mut spis: Vec<_> = outbound.by_queue.iter().map(|sa| sa.params().spi).collect();
+        spis.push(first);
+        spis.sort_by_key(|spi| (place(*spi, first), *spi));
+        spis.dedup();
+        spis
     }
 
     fn states(&self, at: usize, state: &str) -> usize {
@@ -112,24 +116,34 @@ fn spread(queues: usize) -> Two {
     two
 }
 
-/// The last octet of each, counted from the first.
+/// The last octet, counted from that of another one.
+fn place(spi: u32, first: u32) -> u8 {
+    let octet = |spi: u32| spi.to_be_bytes()[3];
+    octet(spi).wrapping_sub(octet(first))
+}
+
 fn places(spis: &[u32]) -> Vec<u8> {
-    let octet = |spi: &u32| spi.to_be_bytes()[3];
-    spis.iter().map(|spi| octet(spi).wrapping_sub(octet(&spis[0]))).collect()
+    spis.iter().map(|spi| place(*spi, spis[0])).collect()
 }
 
 #[test]
 fn a_pair_that_sends_much_gets_an_sa_for_each_queue() {
-    let two = spread(4);
+    let mut two = spread(4);
     let outbound = two.outbound(0);
     for queue in 0..4 {
         let reader = two.hosts[0].reader().for_queue(queue);
         let sa = outbound.sa_for(reader.queue());
-        assert_eq!(sa.params().spi, two.spis(0)[queue]);
         assert!(sa.packets() > 5, "queue {queue} sends on its own");
+        let spi = sa.params().spi;
+        let mut comes_by = None;
+        two.hosts[0].act(|node, _| {
+            let child = node.children.values().find(|child| child.outbound.params().spi == spi);
+            comes_by = child.map(|child| queue_of(child.inbound.params().spi, 4));
+        });
+        assert_eq!(comes_by, Some(queue), "what is answered on the same SA comes to this queue");
     }
     assert_eq!((two.states(0, "active"), two.states(0, "additional"), two.states(0, "draining")), (1, 3, 0));
-    // The other end is sent on them, too, whatever it sends, and needs no more than one.
+    // The other end sends on them, too.
     assert_eq!((two.spis(1).len(), two.states(1, "additional")), (4, 3));
     for at in [0, 1] {
         assert_eq!(places(&two.spis(at)), [0, 1, 2, 3], "the receiver's workers share them");

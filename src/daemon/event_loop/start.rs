@@ -58,6 +58,12 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
     relay.set_roles(roles(&config, &[]));
     let forward = relay::Relay::new(relay_reader, config.relay_limits, *random()?);
     let (edge, events) = Edge::open(&config, &reader, forward, options.features).await?;
+    let mut told = options.told;
+    if edge.speed.queues() != config.queues {
+        // SAs go by queues: by those that there are.
+        config.queues = edge.speed.queues();
+        told.queues = Some(config.queues);
+    }
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());
     trust::apply(&config, &trust)?;
@@ -73,7 +79,7 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
     let places = Places::new(Arc::clone(&trust));
     let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
-    desk.told = options.told;
+    desk.told = told;
     desk.speed = Some(Arc::clone(&edge.speed));
     for entity in &desk.config.entities {
         let whose = entity.uid.map_or_else(String::new, |uid| format!(", for uid {uid} alone"));
