@@ -58,11 +58,11 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
     relay.set_roles(roles(&config, &[]));
     let forward = relay::Relay::new(relay_reader, config.relay_limits, *random()?);
     let (edge, events) = Edge::open(&config, &reader, forward, options.features).await?;
-    let mut told = options.told;
+    let mut overrides = options.told;
     if edge.speed.queues() != config.queues {
         // SAs go by queues: by those that there are.
         config.queues = edge.speed.queues();
-        told.queues = Some(config.queues);
+        overrides.queues = Some(config.queues);
     }
     let now = Instant::now();
     let trust = trust::remembered(state.state.trust.clone());
@@ -79,7 +79,7 @@ pub(super) async fn serve(config: Config, options: Options) -> Result<(), Error>
     let places = Places::new(Arc::clone(&trust));
     let mut desk = Desk::new(config, state, trust, keylog.is_some(), now, edge.workers.summary(), home);
     desk.owners = edge.owners.clone();
-    desk.told = told;
+    desk.told = overrides;
     desk.speed = Some(Arc::clone(&edge.speed));
     for entity in &desk.config.entities {
         let whose = entity.uid.map_or_else(String::new, |uid| format!(", for uid {uid} alone"));
