@@ -12,7 +12,7 @@ use crate::crypto::identity::PrivateKey;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::ike::{self, Lifetimes, LocalEntity};
-use crate::node::{self, Config, PeerConfig};
+use crate::node::{Config, PeerConfig};
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::Action;
 use crate::policy::spd::{Policy, Services, Spd};
@@ -175,6 +175,8 @@ impl Scenario {
         let psk = dice.once_in(3);
         let readable = dice.once_in(8);
         let known = !nat && !dice.once_in(4);
+        // Dice of their own, which leave the rest of a scenario as it is.
+        let (several, bulk) = several(&mut Dice::new(seed, 3));
         let configs = [0, 1].map(|host| {
             let knows_peer = host == mobile || known;
             let spd = spd(readable);
@@ -193,8 +195,8 @@ impl Scenario {
                 home_agent: None,
                 port: PORT,
                 mtu: 1380,
-                queues: 1,
-                bulk: node::BULK,
+                queues: several[host],
+                bulk,
             }
         });
         let count = 8 + dice.below(13);
@@ -202,6 +204,13 @@ impl Scenario {
         let talk = dice.pick(&[Talk::Both, Talk::Both, Talk::AfterSilence, Talk::OnlyMobile], Talk::Both);
         Self { storm: storm(&mut dice), talk, configs, mobile, nat, short_lived, acts }
     }
+}
+
+/// Queues of each machine, in every second scenario more than one, and how much is enough for another SA: here little is.
+fn several(dice: &mut Dice) -> ([usize; 2], u64) {
+    let several = dice.once_in(2);
+    let mut queues = || if several { 1 + dice.below(4) as usize } else { 1 };
+    ([queues(), queues()], 1 + dice.below(2_000))
 }
 
 fn storm(dice: &mut Dice) -> Conditions {

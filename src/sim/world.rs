@@ -223,7 +223,8 @@ impl World {
                 .map(|child| (child.inbound.spi.clone(), child.outbound.spi.clone()))
                 .collect();
             let ike = host.node.ike();
-            if ikes.len() != 1 || children.len() != 1 || ike.len() != 1 || ike.half_open() != 0 {
+            let fit = (1..=self.children_allowed()).contains(&children.len());
+            if ikes.len() != 1 || !fit || ike.len() != 1 || ike.half_open() != 0 {
                 return Some(format!(
                     "{} has IKE SAs {ikes:?} ({} with pending ones, {} half-open) and children {children:?}",
                     host.entity,
@@ -238,6 +239,14 @@ impl World {
             children_b.iter().map(|(inbound, outbound)| (outbound.clone(), inbound.clone())).collect();
         let same = ikes_a == ikes_b && *children_a == mirrored;
         (!same).then(|| format!("{ikes_a:?} {children_a:?} against {ikes_b:?} {children_b:?}"))
+    }
+
+    /// One, or one for each queue; one more when both ends ask at once.
+    fn children_allowed(&self) -> usize {
+        match self.scenario.configs.each_ref().map(|config| config.queues).into_iter().max() {
+            None | Some(0 | 1) => 1,
+            Some(queues) => queues + 1,
+        }
     }
 
     fn perform(&mut self, act: Act) -> Outcome {
@@ -519,7 +528,7 @@ impl World {
         let scenario = &self.scenario;
         let ike = &scenario.configs[0].ike;
         let text = format!(
-            "{:?} {:?} mobile {} nat {} short-lived {} cookies {} {:?}; keep up {:?}",
+            "{:?} {:?} mobile {} nat {} short-lived {} cookies {} {:?}; keep up {:?} queues {:?} bulk {}",
             scenario.storm,
             scenario.talk,
             scenario.mobile,
@@ -528,6 +537,8 @@ impl World {
             ike.cookie_threshold,
             ike.lifetimes,
             scenario.configs.each_ref().map(|config| config.peers.iter().any(|peer| peer.keep_up)),
+            scenario.configs.each_ref().map(|config| config.queues),
+            scenario.configs[0].bulk,
         );
         self.note(|| text);
     }

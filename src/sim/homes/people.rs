@@ -239,8 +239,9 @@ impl People {
             home_agent,
             port: PORT,
             mtu: 1380,
-            queues: 1,
-            bulk: node::BULK,
+            queues: plan.queues,
+            // Here little is enough for one more SA.
+            bulk: 500,
         }
     }
 

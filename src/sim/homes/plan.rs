@@ -102,6 +102,8 @@ pub(super) struct Plan {
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) lifetimes: Lifetimes,
     pub(super) child_pfs: bool,
+    /// Queues of each machine's data plane.
+    pub(super) queues: usize,
     /// Seconds that certificates are valid.
     pub(super) leaf: u64,
 }
@@ -134,7 +136,9 @@ impl Plan {
         let lifetimes = lifetimes(&mut dice);
         let child_pfs = dice.once_in(4);
         let leaf = if dice.once_in(10) { SHORT_LEAF } else { MAX_LEAF_LIFETIME };
-        Self { homes, sites, machines, conversations, storm, acts, lifetimes, child_pfs, leaf }
+        // Dice of its own, which leaves the rest of a plan as it is.
+        let queues = Dice::new(seed, 13).pick(&[1, 1, 3], 1);
+        Self { homes, sites, machines, conversations, storm, acts, lifetimes, child_pfs, queues, leaf }
     }
 
     /// The prefix of a home.
