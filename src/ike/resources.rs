@@ -115,8 +115,7 @@ impl Sa {
             Purpose::Rekey { old, .. } => self.children.get(&old).map(octet),
             Purpose::Additional => {
                 let first = self.children.values().find(|child| !child.additional).map(octet)?;
-                let taken = |wanted: &u8| self.children.values().any(|child| octet(child) == *wanted);
-                (1..=u8::MAX).map(|index| first.wrapping_add(index)).find(|wanted| !taken(wanted))
+                octet_beside(first, |wanted| self.children.values().any(|child| octet(child) == wanted))
             }
         }
     }
@@ -173,4 +172,10 @@ impl Sa {
 fn octet(child: &Child) -> u8 {
     let [.., low] = child.spi_in.to_be_bytes();
     low
+}
+
+/// The next one that is free above the first one, and then below: without a jump from 255 to 0, over which the remainders by
+/// most numbers of queues do not follow one another.
+pub(super) fn octet_beside(first: u8, taken: impl Fn(u8) -> bool) -> Option<u8> {
+    (first..=u8::MAX).chain((0..first).rev()).find(|octet| !taken(*octet))
 }

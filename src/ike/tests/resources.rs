@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pair::*;
 use crate::ike::child_offer::{ChildOffer, Purpose};
-use crate::ike::resources::MAX_ADDITIONAL;
+use crate::ike::resources::{MAX_ADDITIONAL, octet_beside};
 use crate::ike::window::{Task, Want};
 use crate::ike::{ChildId, CloseReason, IkeId};
 use crate::sim::network::Conditions;
@@ -273,6 +273,18 @@ fn the_eighth_is_refused_and_a_gap_is_filled() {
     assert!(!places(&pair, B).contains(&3) && ask(&mut pair, B));
     settle(&mut pair);
     assert!(places(&pair, B).contains(&3));
+}
+
+#[test]
+fn last_octets_follow_one_another_wherever_they_begin() {
+    for first in 0..=u8::MAX {
+        let mut octets = vec![first];
+        for _ in 0..MAX_ADDITIONAL {
+            octets.push(octet_beside(first, |octet| octets.contains(&octet)).unwrap());
+        }
+        octets.sort_unstable();
+        assert!(octets.windows(2).all(|pair| pair[1] == pair[0] + 1), "{octets:?}");
+    }
 }
 
 #[test]
