@@ -17,6 +17,7 @@ use domicile::dataplane::outbound::{self, Verdict as Out};
 use domicile::dataplane::tables::{self, Outbound, Reader};
 use domicile::esp::{InboundSa, Limits, OutboundSa, SaParams};
 use domicile::policy::spd::{Action, Services};
+use domicile::wire::ip::Ipv6View;
 use proptest::prelude::*;
 
 mod dataplane_support;
@@ -54,6 +55,49 @@ fn raw(sa: &OutboundSa, next_header: u8, inner: &[u8]) -> Vec<u8> {
     let mut out = vec![0; sa.sealed_len(inner.len())];
     sa.seal(sa.assign(1).unwrap(), next_header, inner, &mut out).unwrap();
     out
+}
+
+/// The packet, between these ports.
+fn between_ports(mut packet: Vec<u8>, source: u16, destination: u16) -> Vec<u8> {
+    packet[40..42].copy_from_slice(&source.to_be_bytes());
+    packet[42..44].copy_from_slice(&destination.to_be_bytes());
+    packet
+}
+
+#[test]
+fn both_directions_of_a_flow_are_one_flow() {
+    let flow = |packet: &[u8]| outbound::flow(&Ipv6View::new(packet).unwrap());
+    let question = between_ports(packet(alice(), bob(), 30), 40_001, 443);
+    let answer = between_ports(packet(bob(), alice(), 30), 443, 40_001);
+    let other = between_ports(packet(alice(), bob(), 30), 40_002, 443);
+    assert_eq!(flow(&question), flow(&answer));
+    assert_ne!(flow(&question), flow(&other));
+    // Without ports: the flow label, and not what happens to stand there.
+    for (source, label) in [(1, 0x0f_1234), (2, 0x0f_1234), (2, 7)] {
+        let mut echo = between_ports(packet(alice(), bob(), 30), source, 9);
+        echo[6] = 58;
+        echo[1..4]
+            .copy_from_slice(&[label >> 16, label >> 8 & 0xff, label & 0xff].map(|octet: u32| octet as u8));
+        assert_eq!(flow(&echo), label);
+    }
+}
+
+#[test]
+fn flows_are_sealed_by_the_sas_that_there_are_and_keep_to_theirs() {
+    let (mut publisher, reader) = sender(NO_LIMITS, MTU);
+    let only = reader.outbound(alice(), bob()).unwrap();
+    let params = only.sa.params().clone();
+    let another = |spi| Arc::new(OutboundSa::new(SaParams { spi, ..params.clone() }).unwrap());
+    let several = Outbound { additional: vec![another(901), another(902)], ..Outbound::clone(&only) };
+    let spi_of = |reader: &Reader, source| {
+        let datagram = sealed(reader, &between_ports(packet(alice(), bob(), 30), source, 0));
+        u32::from_be_bytes(*datagram.first_chunk().unwrap())
+    };
+    assert_eq!([0, 1, 2].map(|source| spi_of(&reader, source)), [params.spi; 3]);
+    publisher.set_outbound(alice(), bob(), several);
+    for _ in 0..3 {
+        assert_eq!([0, 1, 2, 3].map(|source| spi_of(&reader, source)), [params.spi, 901, 902, params.spi]);
+    }
 }
 
 #[test]

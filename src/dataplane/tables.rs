@@ -21,8 +21,8 @@ use crate::policy::spd::{Action, Spd};
 pub struct Outbound {
     /// The SA that seals.
     pub sa: Arc<OutboundSa>,
-    /// The same for each queue, where there are several SAs of the two addresses (RFC 9611): mostly none.
-    pub by_queue: Vec<Arc<OutboundSa>>,
+    /// More SAs of the same two addresses (RFC 9611): mostly none.
+    pub additional: Vec<Arc<OutboundSa>>,
     /// Where the datagram goes.
     pub path: UdpPath,
     /// Largest inner packet; a larger one is answered with Packet Too Big.
@@ -32,19 +32,15 @@ pub struct Outbound {
 impl Outbound {
     /// With one SA for whatever is sent.
     pub fn new(sa: Arc<OutboundSa>, path: UdpPath, mtu: u16) -> Self {
-        Self { sa, by_queue: Vec::new(), path, mtu }
+        Self { sa, additional: Vec::new(), path, mtu }
     }
 
-    /// The SA for packets of this queue.
-    pub fn sa_for(&self, queue: usize) -> &Arc<OutboundSa> {
-        self.by_queue.get(queue).unwrap_or(&self.sa)
+    /// The SA for packets of this flow ([`super::outbound::flow`]): always the same one while the SAs stay, so that they keep
+    /// their order.
+    pub fn sa_for(&self, flow: u32) -> &Arc<OutboundSa> {
+        let at = flow as usize % (self.additional.len() + 1);
+        at.checked_sub(1).and_then(|at| self.additional.get(at)).unwrap_or(&self.sa)
     }
-}
-
-/// The queue whose worker opens what comes with this SPI: by its last octet, which whoever gives out SPIs can choose.
-pub fn queue_of(spi: u32, queues: usize) -> usize {
-    let [.., last] = spi.to_be_bytes();
-    usize::from(last) % queues.max(1)
 }
 
 /// Shards of a table, as a power of two: 100,000 entries are about 100 per shard.
@@ -179,7 +175,7 @@ pub fn new() -> (Publisher, Reader) {
         outbound: Table::new(),
         policies: ArcSwap::from_pointee(Policies::default()),
     });
-    (Publisher { tables: Arc::clone(&tables), pairs: HashMap::new() }, Reader { tables, queue: 0 })
+    (Publisher { tables: Arc::clone(&tables), pairs: HashMap::new() }, Reader { tables })
 }
 
 /// What a pair of addresses has installed: its shared state goes with the last of them.
@@ -255,20 +251,9 @@ impl Publisher {
 #[derive(Clone)]
 pub struct Reader {
     tables: Arc<Tables>,
-    queue: usize,
 }
 
 impl Reader {
-    /// The same tables, for the workers of this queue of the TUN; what [`new`] gives is for the first one.
-    pub fn for_queue(&self, queue: usize) -> Self {
-        Self { tables: Arc::clone(&self.tables), queue }
-    }
-
-    /// Whose packets these are: which of several SAs seals them ([`Outbound::sa_for`]).
-    pub fn queue(&self) -> usize {
-        self.queue
-    }
-
     /// The inbound SA with this SPI.
     pub fn inbound(&self, spi: u32) -> Option<Arc<Receiving>> {
         self.tables.inbound.get(spi)

@@ -65,15 +65,15 @@ fn nothing_of_a_pair_stays_behind() {
 }
 
 #[test]
-fn a_queue_has_its_own_sa_or_that_of_all() {
+fn flows_share_the_sas_evenly() {
     let (local, remote) = ("2002::1".parse().unwrap(), "2002::2".parse().unwrap());
     let path = UdpPath::direct("192.0.2.1:4500".parse().unwrap(), "192.0.2.2:4500".parse().unwrap());
-    let [first, second] =
-        [700, 701].map(|spi| Arc::new(OutboundSa::new(params(spi, local, remote)).unwrap()));
-    let alone = Outbound::new(Arc::clone(&first), path, 1380);
-    let several = Outbound { by_queue: vec![second, first], ..alone.clone() };
-    let spis = |outbound: &Outbound| [0, 1, 2].map(|queue| outbound.sa_for(queue).params().spi);
-    assert_eq!((spis(&alone), spis(&several)), ([700; 3], [701, 700, 700]));
+    let [first, second, third] =
+        [700, 701, 702].map(|spi| Arc::new(OutboundSa::new(params(spi, local, remote)).unwrap()));
+    let alone = Outbound::new(first, path, 1380);
+    let several = Outbound { additional: vec![second, third], ..alone.clone() };
+    let spis = |outbound: &Outbound| [0, 1, 2, 3, 70_001].map(|flow| outbound.sa_for(flow).params().spi);
+    assert_eq!((spis(&alone), spis(&several)), ([700; 5], [700, 701, 702, 700, 702]));
 }
 
 proptest! {

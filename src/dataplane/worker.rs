@@ -83,9 +83,8 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
     let (failed, failures) = mpsc::channel(2 * queues.len() + 1);
     let mut workers = Workers { stop, threads: Vec::new(), failures, summary: Summary::default() };
 
-    for (at, Queue { tun_read, tun_write, udp_receive, udp_send }) in queues.into_iter().enumerate() {
-        let reader = reader.for_queue(at);
-        let desk = workers.desk(&reader, &queue, clock);
+    for Queue { tun_read, tun_write, udp_receive, udp_send } in queues {
+        let desk = workers.desk(reader, &queue, clock);
         let outbound = Outbound::new(tun_read, tun_write.clone(), udp_send.clone(), desk);
         let (keeper, helper) = shift::divide(outbound, Arc::clone(&workers.stop), single)?;
         if let Some(helper) = helper {
@@ -93,7 +92,7 @@ pub fn start<R: TunRead, W: TunWrite + Clone, U: UdpReceive, S: UdpSend + Clone>
         }
         let relay = relay.for_another_worker();
         workers.summary.add_relay(relay.counters());
-        let (forward, desk) = (Forward::new(relay, udp_send), workers.desk(&reader, &queue, clock));
+        let (forward, desk) = (Forward::new(relay, udp_send), workers.desk(reader, &queue, clock));
         let inbound = Inbound::new(udp_receive, tun_write, coalesce, desk, forward, keeper);
         workers.spawn("udp", failed.clone(), move || inbound.run())?;
     }

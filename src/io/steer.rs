@@ -1,5 +1,5 @@
-//! Which of several sockets on one port gets a datagram: the last octet of the SPI decides
-//! ([`crate::dataplane::tables::queue_of`]), so that each SA is opened by one worker however many share the port. All peers' SAs spread that way, and so do several SAs of one peer (RFC 9611), although all their
+//! Which of several sockets on one port gets a datagram: the last octet of the SPI decides, modulo their number, so that each SA
+//! is opened by one worker however many share the port. All peers' SAs spread that way, and so do several SAs of one peer (RFC 9611), although all their
 //! datagrams come from one address and port, by which the kernel alone would choose.
 #![expect(unsafe_code, reason = "a system call: the block says why it is sound")]
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::child::Child;
 use super::pair::{Pair, PairKey};
 use super::{Inject, Node};
-use crate::dataplane::tables::{Outbound, queue_of};
+use crate::dataplane::tables::Outbound;
 use crate::ike::ChildId;
 use crate::wire::ip::NEXT_HEADER_NONE;
 
@@ -93,26 +93,16 @@ impl Node {
         next.or(pair.installed.last()).copied()
     }
 
-    /// What the data plane gets for a pair: the SA of the active child, and where the same IKE SA keeps additional ones that go
-    /// the same way, one for each queue: that on which packets come to this very queue. A flow whose packets come by one SA
-    /// is therefore answered on it, and stays where it is at both ends.
+    /// What the data plane gets for a pair: the SA of the active child, and those of the additional ones that the same IKE SA
+    /// keeps and that go the same way.
     fn entry(&self, key: PairKey, mtu: u16) -> Option<Outbound> {
         let active = self.active_child(key)?;
         let owner = self.owner(active);
         let fits = |child: &&Child| child.path == active.path && self.owner(child) == owner;
         let ids = self.pairs.get(&key).map_or(&[][..], |pair| &pair.additional);
-        let children: Vec<_> = ids.iter().filter_map(|id| self.children.get(id)).filter(fits).collect();
-        let entry = active.outbound_entry(mtu);
-        if children.is_empty() {
-            return Some(entry);
-        }
-        let queues = self.config.queues;
-        let place = |child: &Child| queue_of(child.inbound.params().spi, queues);
-        let for_queue = |queue| {
-            let mut all = std::iter::once(active).chain(children.iter().copied());
-            Arc::clone(&all.find(|child| place(child) == queue).unwrap_or(active).outbound)
-        };
-        Some(Outbound { by_queue: (0..queues).map(for_queue).collect(), ..entry })
+        let children = ids.iter().filter_map(|id| self.children.get(id)).filter(fits);
+        let additional = children.map(|child| Arc::clone(&child.outbound)).collect();
+        Some(Outbound { additional, ..active.outbound_entry(mtu) })
     }
 
     fn owner(&self, child: &Child) -> Option<crate::ike::IkeId> {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::dataplane::tables::{Outbound, queue_of};
+use crate::dataplane::tables::Outbound;
 use crate::ike::{CloseReason, Lifetimes};
 use crate::node::Config;
 use crate::sim::host::Host;
@@ -58,18 +58,19 @@ impl Two {
         }
     }
 
-    /// Time passes, and each second the first machine sends from the first `queues` queues, the other one from its only one.
-    fn pass(&mut self, seconds: u64, queues: usize, packets: usize) {
+    /// One machine sends a packet of the next flow.
+    fn send(&mut self, from: usize, length: usize) {
+        self.number += 1;
+        let packet = packet(entity(from), entity(1 - from), self.number, length);
+        self.hosts[from].from_application(self.now, &packet);
+        self.deliver();
+    }
+
+    /// Time passes, and each second the first machine sends so many packets, the other one a single one.
+    fn pass(&mut self, seconds: u64, packets: usize) {
         for _ in 0..seconds {
-            for at in 0..packets {
-                self.number += 1;
-                let packet = packet(entity(0), entity(1), self.number, 500);
-                self.hosts[0].from_queue(self.now, at % queues, &packet);
-                self.deliver();
-            }
-            self.number += 1;
-            self.hosts[1].from_queue(self.now, 0, &packet(entity(1), entity(0), self.number, 500));
-            self.deliver();
+            (0..packets).for_each(|_| self.send(0, 500));
+            self.send(1, 500);
             let end = self.now + Duration::from_secs(1);
             while let Some(at) = self
                 .hosts
@@ -91,15 +92,11 @@ impl Two {
         self.hosts[at].reader().outbound(entity(at), entity(1 - at)).expect("it is sent on")
     }
 
-    /// SPIs that a machine sends on, each once: that of the active SA, and by their last octets those behind it.
+    /// SPIs that a machine sends on, in the order of flows.
     fn spis(&self, at: usize) -> Vec<u32> {
         let outbound = self.outbound(at);
-        let first = outbound.sa.params().spi;
-        let mut spis: Vec<_> = outbound.by_queue.iter().map(|sa| sa.params().spi).collect();
-        spis.push(first);
-        spis.sort_by_key(|spi| (place(*spi, first), *spi));
-        spis.dedup();
-        spis
+        let additional = outbound.additional.iter();
+        std::iter::once(&outbound.sa).chain(additional).map(|sa| sa.params().spi).collect()
     }
 
     fn states(&self, at: usize, state: &str) -> usize {
@@ -111,36 +108,23 @@ impl Two {
 /// The first machine has so many queues, and an SA for each.
 fn spread(queues: usize) -> Two {
     let mut two = Two::new(queues, |_| {});
-    two.pass(12, queues, PACKETS);
+    two.pass(12, PACKETS);
     assert_eq!(two.spis(0).len(), queues);
     two
 }
 
-/// The last octet, counted from that of another one.
-fn place(spi: u32, first: u32) -> u8 {
-    let octet = |spi: u32| spi.to_be_bytes()[3];
-    octet(spi).wrapping_sub(octet(first))
-}
-
-fn places(spis: &[u32]) -> Vec<u8> {
-    spis.iter().map(|spi| place(*spi, spis[0])).collect()
+/// The last octet of each, counted from the first; they grow up to 255, and then get smaller.
+fn places(spis: &[u32]) -> Vec<i32> {
+    let octet = |spi: &u32| i32::from(spi.to_be_bytes()[3]);
+    spis.iter().map(|spi| octet(spi) - octet(&spis[0])).collect()
 }
 
 #[test]
 fn a_pair_that_sends_much_gets_an_sa_for_each_queue() {
-    let mut two = spread(4);
+    let two = spread(4);
     let outbound = two.outbound(0);
-    for queue in 0..4 {
-        let reader = two.hosts[0].reader().for_queue(queue);
-        let sa = outbound.sa_for(reader.queue());
-        assert!(sa.packets() > 5, "queue {queue} sends on its own");
-        let spi = sa.params().spi;
-        let mut comes_by = None;
-        two.hosts[0].act(|node, _| {
-            let child = node.children.values().find(|child| child.outbound.params().spi == spi);
-            comes_by = child.map(|child| queue_of(child.inbound.params().spi, 4));
-        });
-        assert_eq!(comes_by, Some(queue), "what is answered on the same SA comes to this queue");
+    for flow in 0..4 {
+        assert!(outbound.sa_for(flow).packets() > 5, "every fourth flow goes by the SA of {flow}");
     }
     assert_eq!((two.states(0, "active"), two.states(0, "additional"), two.states(0, "draining")), (1, 3, 0));
     // The other end sends on them, too.
@@ -155,16 +139,16 @@ fn a_pair_that_sends_much_gets_an_sa_for_each_queue() {
 fn no_pair_gets_more_than_eight() {
     assert_eq!(spread(8).spis(0).len(), 8);
     let mut two = Two::new(32, |_| {});
-    two.pass(20, 32, 40);
+    two.pass(20, 40);
     assert_eq!(two.spis(0).len(), 8);
 }
 
 #[test]
 fn one_queue_and_little_to_send_need_no_more_than_one() {
     let mut alone = Two::new(1, |_| {});
-    alone.pass(20, 1, PACKETS);
+    alone.pass(20, PACKETS);
     let mut little = Two::new(4, |_| {});
-    little.pass(20, 1, 1);
+    little.pass(20, 1);
     for two in [alone, little] {
         assert_eq!((two.spis(0).len(), two.spis(1).len()), (1, 1));
     }
@@ -182,7 +166,7 @@ fn successors_take_the_places_of_their_predecessors() {
             // At once, before anything is sent on the new ones.
             let after = two.spis(host);
             assert_eq!(after.len(), 4);
-            two.pass(10, 4, PACKETS);
+            two.pass(10, PACKETS);
         }
         for at in [0, 1] {
             let after = two.spis(at);
@@ -198,18 +182,17 @@ fn what_nobody_uses_any_more_goes_and_the_others_keep_their_order() {
         config.ike.lifetimes =
             Lifetimes { child_rekey: Duration::from_secs(60), jitter: 0.0, ..Lifetimes::default() };
     });
-    two.pass(10, 4, PACKETS);
+    two.pass(10, PACKETS);
     assert_eq!(places(&two.spis(0)), [0, 1, 2, 3]);
-    // Too little for one more; the second queue is silent from now on, so that the last two move up.
+    // Too little for one more; the flows of two of them are silent from now on.
     for _ in 0..200 {
-        two.number += 1;
-        for queue in [0, 2] {
-            two.number += 1;
-            let packet = packet(entity(0), entity(1), two.number, 10);
-            two.hosts[0].from_queue(two.now, queue, &packet);
-            two.deliver();
+        for flow in [0, 2] {
+            two.number += 3;
+            two.number += (flow + 7 - two.number % 4) % 4;
+            two.send(0, 10);
+            assert_eq!(two.number % 4, flow);
         }
-        two.pass(1, 1, 0);
+        two.pass(1, 0);
     }
     let left = places(&two.spis(0));
     assert!(left.len() < 4 && left.is_sorted() && left[0] == 0, "{left:?}");
@@ -223,7 +206,7 @@ fn a_new_ike_sa_begins_with_one() {
     two.hosts[0].act(|node, _| node.rekey(now, entity(1), "reauth")).unwrap();
     two.deliver();
     assert_eq!(two.spis(0).len(), 1, "what the old one has is not mixed with it");
-    two.pass(20, 3, PACKETS);
+    two.pass(20, PACKETS);
     assert_eq!((two.spis(0).len(), two.states(0, "draining")), (3, 0));
 }
 

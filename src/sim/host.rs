@@ -98,8 +98,6 @@ pub struct Host {
     reader: Reader,
     unknown: RateLimit,
     booted: Instant,
-    /// Packets of applications so far.
-    turn: usize,
     buffers: Buffers,
 }
 
@@ -143,7 +141,6 @@ impl Host {
             reader,
             unknown: RateLimit::new(UNKNOWN_SPI_PER_SECOND),
             booted: now,
-            turn: 0,
             buffers: Buffers { batch: SendBatch::new(), packet: PacketBuffer::new() },
         };
         host.begin(now, seed);
@@ -217,17 +214,11 @@ impl Host {
         result
     }
 
-    /// An application sends a packet: of another flow than the one before, so that it goes by the next queue.
+    /// An application sends a packet.
     pub fn from_application(&mut self, now: Instant, packet: &[u8]) {
-        self.turn = self.turn.wrapping_add(1);
-        self.from_queue(now, self.turn % self.config.queues.max(1), packet);
-    }
-
-    /// A packet comes by this queue.
-    pub fn from_queue(&mut self, now: Instant, queue: usize, packet: &[u8]) {
         let batch = &mut self.buffers.batch;
         batch.clear();
-        let verdict = outbound::process(&self.reader.for_queue(queue), packet, batch);
+        let verdict = outbound::process(&self.reader, packet, batch);
         for datagram in batch.datagrams() {
             self.sent.push(Datagram {
                 source: datagram.path.local,

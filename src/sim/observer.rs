@@ -19,7 +19,9 @@ const NEXT_HEADER: u8 = 253;
 pub fn packet(from: Ipv6Addr, to: Ipv6Addr, number: u64, length: usize) -> Vec<u8> {
     let payload: Vec<u8> =
         number.to_be_bytes().into_iter().chain((0..length).map(|at| (at as u64 ^ number) as u8)).collect();
-    let mut packet = vec![0x60, 0, 0, 0];
+    // Each is a flow of its own, by its label.
+    let [.., a, b, c] = number.to_be_bytes();
+    let mut packet = vec![0x60, a & 0x0f, b, c];
     packet.extend_from_slice(&(payload.len() as u16).to_be_bytes());
     packet.extend_from_slice(&[NEXT_HEADER, 64]);
     packet.extend_from_slice(&from.octets());

@@ -89,6 +89,11 @@ impl<'a> Ipv6View<'a> {
         self.header[0] << 4 | self.header[1] >> 4
     }
 
+    /// Flow label (RFC 6437): 20 bits.
+    pub fn flow_label(&self) -> u32 {
+        u32::from_be_bytes([0, self.header[1] & 0x0f, self.header[2], self.header[3]])
+    }
+
     /// What follows the fixed header.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
