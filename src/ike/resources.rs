@@ -112,10 +112,12 @@ impl Sa {
     pub(super) fn octet_for(&self, purpose: Purpose) -> Option<u8> {
         match purpose {
             Purpose::First | Purpose::Anew => None,
-            Purpose::Rekey { old, .. } => self.children.get(&old).map(octet),
+            Purpose::Rekey { old, .. } => self.children.get(&old).map(|child| octet(child.spi_in)),
             Purpose::Additional => {
-                let first = self.children.values().find(|child| !child.additional).map(octet)?;
-                octet_beside(first, |wanted| self.children.values().any(|child| octet(child) == wanted))
+                let first = self.children.values().find(|child| !child.additional)?;
+                // What we asked for ourselves has a place, too, although it is not there yet.
+                let spis = || self.children.values().map(|child| child.spi_in).chain(self.offered);
+                octet_beside(octet(first.spi_in), |wanted| spis().any(|spi| octet(spi) == wanted))
             }
         }
     }
@@ -169,9 +171,9 @@ impl Sa {
     }
 }
 
-fn octet(child: &Child) -> u8 {
-    let [.., low] = child.spi_in.to_be_bytes();
-    low
+fn octet(spi: u32) -> u8 {
+    let [.., last] = spi.to_be_bytes();
+    last
 }
 
 /// The next one that is free above the first one, and then below: without a jump from 255 to 0, over which the remainders by

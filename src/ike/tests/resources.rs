@@ -297,6 +297,17 @@ fn both_may_ask_for_the_last_one_at_once() {
 }
 
 #[test]
+fn when_both_ask_at_once_each_spi_has_a_place_of_its_own() {
+    let mut pair = Pair::connected(Setup::default());
+    assert!(ask(&mut pair, A) && ask(&mut pair, B));
+    settle(&mut pair);
+    for host in [A, B] {
+        assert_eq!(pair.hosts[host].beside.len(), 2);
+        assert_eq!(places(&pair, host).len(), 2);
+    }
+}
+
+#[test]
 fn a_second_child_that_nobody_calls_additional_takes_the_place_of_the_first() {
     let mut pair = Pair::connected(Setup::default());
     let (id, before) = (ike(&pair, A), pair.active(A).id);
