@@ -107,6 +107,9 @@ impl Node {
         if sa.send_now || first {
             self.send(now, sa.id, sa.additional);
         }
+        if sa.additional && sa.send_now && sa.replaces.is_none() {
+            self.show(sa.id);
+        }
         if sa.peer_is_domicile {
             self.begin_paths(now, (key, sa.ike), sa.path, sa.suite.is_confidential());
         }

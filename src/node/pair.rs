@@ -34,7 +34,7 @@ pub(super) struct Pair {
     pub(super) attempt: Attempt,
     /// The child SA that we send on.
     pub(super) active: Option<ChildId>,
-    /// Those that we send on beside it, in the order of the data plane's queues.
+    /// Those that we send on beside it; a successor has the place of its predecessor.
     pub(super) additional: Vec<ChildId>,
     /// Every installed child SA, oldest first.
     pub(super) installed: Vec<ChildId>,

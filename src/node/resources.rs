@@ -34,7 +34,7 @@ impl Pair {
         self.additional.len() != before
     }
 
-    /// This one is sent on beside the active one: in the place of another one, so that each queue keeps to its own.
+    /// This one is sent on beside the active one: in the place of the one that it replaces, if any.
     fn put_in(&mut self, id: ChildId, in_place_of: Option<ChildId>) {
         if self.additional.contains(&id) {
             return;
@@ -61,14 +61,11 @@ impl Node {
         pair.put_in(id, replaces);
         drop(pair);
         self.republish(key);
-        if replaces.is_none() {
-            self.show(id);
-        }
     }
 
     /// A dummy packet (RFC 4303 §2.6) on a new additional SA: whoever answered sends on it only when it is used, and perhaps
     /// all that we have to send goes by other queues.
-    fn show(&mut self, id: ChildId) {
+    pub(super) fn show(&mut self, id: ChildId) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let packet = vec![0; 8];
         child.seen_octets = child.seen_octets.saturating_add(packet.len() as u64);
