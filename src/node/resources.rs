@@ -86,8 +86,8 @@ impl Node {
     pub(super) fn next_active(&self, key: PairKey) -> Option<ChildId> {
         let pair = self.pairs.get(&key)?;
         let alone = |id: &&ChildId| self.children.get(*id).is_some_and(|child| !child.additional);
-        let next = pair.installed.iter().rev().find(alone).or(pair.additional.first());
-        next.or(pair.installed.last()).copied()
+        let next = pair.installed.iter().rev().find(alone).or_else(|| pair.additional.first());
+        next.or_else(|| pair.installed.last()).copied()
     }
 
     /// What the data plane gets for a pair: the SA of the active child, and those of the additional ones that the same IKE SA

@@ -136,6 +136,13 @@ fn a_pair_that_sends_much_gets_an_sa_for_each_queue() {
 }
 
 #[test]
+fn the_other_end_sends_on_them_whatever_we_send_by() {
+    let mut two = Two::new(4, |_| {});
+    two.pass(12, 1, PACKETS);
+    assert_eq!((two.spis(0).len(), two.spis(1).len()), (4, 4));
+}
+
+#[test]
 fn no_pair_gets_more_than_eight() {
     assert_eq!(spread(8).spis(0).len(), 8);
     let mut two = Two::new(32, |_| {});

@@ -13,6 +13,7 @@ mod loss;
 mod moves;
 mod pair;
 mod pieces;
+mod refusals;
 mod resources;
 pub(super) mod scale;
 mod speed;

@@ -4,24 +4,21 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::pair::*;
-use crate::ike::child_offer::{ChildOffer, Purpose};
-use crate::ike::resources::{MAX_ADDITIONAL, octet_beside};
-use crate::ike::window::{Task, Want};
+use crate::ike::window::Want;
 use crate::ike::{ChildId, CloseReason, IkeId};
 use crate::sim::network::Conditions;
-use crate::wire::ike::{Payload, exchange, notify_type as nt};
 
-fn ike(pair: &Pair, host: usize) -> IkeId {
+pub(super) fn ike(pair: &Pair, host: usize) -> IkeId {
     pair.ikes(host)[0].id
 }
 
 /// Lets one more be asked for; was it?
-fn ask(pair: &mut Pair, host: usize) -> bool {
+pub(super) fn ask(pair: &mut Pair, host: usize) -> bool {
     let id = ike(pair, host);
     pair.act(host, |endpoint, now| endpoint.add_child(now, id, usize::MAX))
 }
 
-fn settle(pair: &mut Pair) {
+pub(super) fn settle(pair: &mut Pair) {
     for _ in 0..90 {
         pair.run(ms(500));
         pair.traffic();
@@ -29,7 +26,7 @@ fn settle(pair: &mut Pair) {
 }
 
 /// Two with so many additional children, which both ends send on.
-fn with(setup: Setup, count: usize) -> Pair {
+pub(super) fn with(setup: Setup, count: usize) -> Pair {
     let mut pair = Pair::connected(setup);
     for at in 0..count {
         assert!(ask(&mut pair, at % 2), "{at}");
@@ -40,7 +37,7 @@ fn with(setup: Setup, count: usize) -> Pair {
     pair
 }
 
-fn rekey(pair: &mut Pair, host: usize, child: ChildId) {
+pub(super) fn rekey(pair: &mut Pair, host: usize, child: ChildId) {
     pair.act(host, |endpoint, now| endpoint.rekey_child(now, child));
 }
 
@@ -50,7 +47,7 @@ fn twin(pair: &Pair, host: usize, child: ChildId) -> ChildId {
     pair.hosts[1 - host].children.values().find(|twin| twin.spi_in == spi).unwrap().id
 }
 
-fn willing(pair: &Pair, host: usize) -> bool {
+pub(super) fn willing(pair: &Pair, host: usize) -> bool {
     pair.hosts[host].endpoint.sas.get(ike(pair, host)).unwrap().peer.resources
 }
 
@@ -61,11 +58,11 @@ fn believe(pair: &mut Pair, host: usize, willing: bool) {
 }
 
 /// The last octets of the SPIs that are received on, counted from the first child's.
-fn places(pair: &Pair, host: usize) -> BTreeSet<u8> {
+pub(super) fn places(pair: &Pair, host: usize) -> BTreeSet<u8> {
     pair.hosts[host].beside.iter().map(|child| place(pair, host, *child)).collect()
 }
 
-fn place(pair: &Pair, host: usize, child: ChildId) -> u8 {
+pub(super) fn place(pair: &Pair, host: usize, child: ChildId) -> u8 {
     let octet = |child: ChildId| pair.hosts[host].children[&child].spi_in.to_be_bytes()[3];
     octet(child).wrapping_sub(octet(pair.hosts[host].active.unwrap()))
 }
@@ -191,161 +188,7 @@ fn reauthentication_leaves_the_first_one() {
     }
 }
 
-/// A's request for one more gets lost, and this comes as its answer.
-fn answered(pair: &mut Pair, answer: &[Payload]) {
-    pair.lose = Some(Box::new(|_| true));
-    assert!(ask(pair, A));
-    pair.lose = None;
-    let (id, path) = (ike(pair, B), pair.path(B));
-    pair.act(B, |endpoint, now| {
-        endpoint.with(now, id, |sa, ctx| sa.respond(ctx, path, exchange::CREATE_CHILD_SA, answer));
-    });
-    settle(pair);
-}
-
-#[test]
-fn a_refusal_is_harmless() {
-    let status = |kind| crate::ike::nat::status(kind, Vec::new());
-    let errors = [
-        nt::TS_MAX_QUEUE,
-        nt::NO_ADDITIONAL_SAS,
-        nt::NO_PROPOSAL_CHOSEN,
-        nt::TS_UNACCEPTABLE,
-        nt::INVALID_SYNTAX,
-        nt::CHILD_SA_NOT_FOUND,
-        nt::TEMPORARY_FAILURE,
-    ];
-    let mut answers: Vec<Vec<Payload>> = errors.iter().map(|kind| vec![status(*kind)]).collect();
-    answers.push(Vec::new());
-    answers.push(vec![status(nt::SA_RESOURCE_INFO)]);
-    // It looks like more than a refusal, and is of no use.
-    answers.push(vec![Payload::Nonce(vec![1; 32]), Payload::Sa(Vec::new())]);
-    for answer in answers {
-        let mut pair = with(Setup::default(), 1);
-        let before = (ike(&pair, A), pair.active(A).id);
-        answered(&mut pair, &answer);
-        pair.assert_agreed_on(2);
-        assert_eq!((ike(&pair, A), pair.active(A).id), before, "{answer:?}");
-        let busy = answer == [status(nt::TEMPORARY_FAILURE)];
-        assert_eq!(ask(&mut pair, A), busy, "asked again only when it was busy: {answer:?}");
-    }
-}
-
-#[test]
-fn an_additional_child_that_is_not_replaced_goes_and_the_first_one_stays() {
-    let mut pair = with(Setup::default(), 1);
-    let child = pair.hosts[A].beside[0];
-    pair.lose = Some(Box::new(|_| true));
-    rekey(&mut pair, A, child);
-    pair.lose = None;
-    let (id, path) = (ike(&pair, B), pair.path(B));
-    let no = [crate::ike::nat::status(nt::NO_ADDITIONAL_SAS, Vec::new())];
-    pair.act(B, |endpoint, now| {
-        endpoint.with(now, id, |sa, ctx| sa.respond(ctx, path, exchange::CREATE_CHILD_SA, &no));
-    });
-    settle(&mut pair);
-    pair.assert_agreed();
-    assert!(!pair.active(A).additional && pair.ikes(A)[0].id == id);
-}
-
-#[test]
-fn the_eighth_is_refused_and_a_gap_is_filled() {
-    let mut pair = with(Setup::default(), MAX_ADDITIONAL);
-    for host in [A, B] {
-        assert_eq!(places(&pair, host), (1..=MAX_ADDITIONAL as u8).collect());
-        assert!(!ask(&mut pair, host));
-    }
-    // Whoever asks nevertheless is told.
-    let id = ike(&pair, A);
-    let told = pair.hosts[B].endpoint.sas.get(ike(&pair, B)).unwrap().another();
-    assert_eq!(told, Err(nt::TS_MAX_QUEUE));
-    let sent = pair.hosts[B].sent;
-    pair.act(A, |endpoint, now| {
-        endpoint.with(now, id, |sa, ctx| sa.begin_child(ctx, now, Purpose::Additional));
-    });
-    settle(&mut pair);
-    pair.assert_agreed_on(1 + MAX_ADDITIONAL);
-    assert!(pair.hosts[B].sent > sent && !willing(&pair, A) && willing(&pair, B));
-    let gap = *pair.hosts[B].beside.iter().find(|child| place(&pair, B, **child) == 3).unwrap();
-    delete(&mut pair, B, gap);
-    settle(&mut pair);
-    pair.assert_agreed_on(MAX_ADDITIONAL);
-    assert!(!places(&pair, B).contains(&3) && ask(&mut pair, B));
-    settle(&mut pair);
-    assert!(places(&pair, B).contains(&3));
-}
-
-#[test]
-fn last_octets_follow_one_another_wherever_they_begin() {
-    for first in 0..=u8::MAX {
-        let mut octets = vec![first];
-        for _ in 0..MAX_ADDITIONAL {
-            octets.push(octet_beside(first, |octet| octets.contains(&octet)).unwrap());
-        }
-        octets.sort_unstable();
-        assert!(octets.windows(2).all(|pair| pair[1] == pair[0] + 1), "{octets:?}");
-    }
-}
-
-#[test]
-fn both_may_ask_for_the_last_one_at_once() {
-    let mut pair = with(Setup::default(), MAX_ADDITIONAL - 1);
-    assert!(ask(&mut pair, A) && ask(&mut pair, B));
-    settle(&mut pair);
-    pair.assert_agreed_on(2 + MAX_ADDITIONAL);
-    assert!(!ask(&mut pair, A) && !ask(&mut pair, B));
-}
-
-#[test]
-fn when_both_ask_at_once_each_spi_has_a_place_of_its_own() {
-    let mut pair = Pair::connected(Setup::default());
-    assert!(ask(&mut pair, A) && ask(&mut pair, B));
-    settle(&mut pair);
-    for host in [A, B] {
-        assert_eq!(pair.hosts[host].beside.len(), 2);
-        assert_eq!(places(&pair, host).len(), 2);
-    }
-}
-
-#[test]
-fn a_second_child_that_nobody_calls_additional_takes_the_place_of_the_first() {
-    let mut pair = Pair::connected(Setup::default());
-    let (id, before) = (ike(&pair, A), pair.active(A).id);
-    pair.act(A, |endpoint, now| {
-        endpoint.with(now, id, |sa, ctx| sa.begin_child(ctx, now, Purpose::Anew));
-    });
-    settle(&mut pair);
-    assert!(pair.active(A).id != before && willing(&pair, A));
-    for host in [A, B] {
-        assert!(pair.hosts[host].children.len() == 2 && pair.hosts[host].beside.is_empty());
-        assert!(pair.hosts[host].children.values().all(|child| !child.additional));
-    }
-}
-
-#[test]
-fn whoever_asks_for_many_gets_few_whatever_it_says_of_them() {
-    let mut pair = Pair::connected(Setup::default());
-    let id = ike(&pair, B);
-    for round in 0..100_usize {
-        pair.act(B, |endpoint, now| {
-            endpoint.with(now, id, |sa, ctx| {
-                let offer = ChildOffer::new(ctx, sa, false, Purpose::Additional);
-                let absurd = crate::ike::nat::status(nt::SA_RESOURCE_INFO, vec![0xff; round % 10 * 400]);
-                let mut payloads = vec![absurd.clone(), absurd];
-                payloads.extend(offer.payloads(sa, &[Payload::Nonce(vec![round as u8; 32])]));
-                // It never uses them, and does not even keep them.
-                offer.abandon(ctx, sa);
-                sa.request(ctx, now, exchange::CREATE_CHILD_SA, &payloads, Task::Tell);
-            });
-        });
-        pair.run(secs(1));
-    }
-    assert_eq!(pair.hosts[A].children.len(), 1 + MAX_ADDITIONAL);
-    assert!(pair.hosts[A].beside.is_empty(), "nothing is sent on what the peer does not use");
-    assert_eq!((pair.ikes(A).len(), pair.active(A).spi_in), (1, pair.active(B).spi_out));
-}
-
-fn delete(pair: &mut Pair, host: usize, child: ChildId) {
+pub(super) fn delete(pair: &mut Pair, host: usize, child: ChildId) {
     let id = ike(pair, host);
     pair.act(host, |endpoint, now| {
         endpoint.with(now, id, |sa, ctx| {
