@@ -138,7 +138,15 @@ fn a_pair_that_sends_much_gets_an_sa_for_each_queue() {
 #[test]
 fn the_other_end_sends_on_them_whatever_we_send_by() {
     let mut two = Two::new(4, |_| {});
-    two.pass(12, 1, PACKETS);
+    for _ in 0..12 {
+        for _ in 0..PACKETS {
+            // However many SAs there are, it is the first one's.
+            two.number = two.number.next_multiple_of(12) + 11;
+            two.send(0, 500);
+        }
+        two.pass(1, 0);
+    }
+    assert!(two.outbound(0).additional.iter().all(|sa| sa.packets() == 1));
     assert_eq!((two.spis(0).len(), two.spis(1).len()), (4, 4));
 }
 
