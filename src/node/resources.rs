@@ -64,7 +64,7 @@ impl Node {
     }
 
     /// A dummy packet (RFC 4303 §2.6) on a new additional SA: whoever answered sends on it only when it is used, and perhaps
-    /// all that we have to send goes by other queues.
+    /// all that we have to send goes by other SAs.
     pub(super) fn show(&mut self, id: ChildId) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let packet = vec![0; 8];
