@@ -61,24 +61,32 @@ fn packets_pass_the_device_both_ways() {
 
 #[test]
 #[ignore = "needs a network namespace of its own"]
-fn a_flow_keeps_to_the_queue_that_its_other_direction_came_by() {
+fn a_flow_has_one_queue_whichever_its_other_direction_comes_by() {
     only_in_a_namespace_of_its_own();
     let tun = device_with_queues("dtest3", 3);
     assert!(matches!(Tun::open("dtest3", Features::default()), Err(OpenError::InUse(_))));
     let mut queues: Vec<_> = tun.queues(&StopEvent::new().unwrap()).collect();
     assert_eq!(queues.len(), 3);
-    let socket = UdpSocket::bind((alice(), 2222)).unwrap();
-    let mut buffer = PacketBuffer::new();
-    for at in [2, 0, 1, 2] {
-        assert!(buffer.copy_from(&packet(bob(), alice(), 30)));
-        queues[at].1.write(&mut buffer).unwrap();
-        for _ in 0..3 {
-            socket.send_to(b"answer", (bob(), 1111)).unwrap();
-            let readers = queues.iter_mut().map(|(reader, _)| reader.try_read(&mut buffer).unwrap());
-            let came = readers.collect::<Vec<_>>();
-            assert_eq!(came, (0..3).map(|queue| queue == at).collect::<Vec<_>>(), "written to queue {at}");
+    let (mut buffer, mut shares) = (PacketBuffer::new(), [0; 3]);
+    for turn in 0..60 {
+        let socket = UdpSocket::bind((alice(), 2222)).unwrap();
+        for written_to in [turn % 3, (turn + 1) % 3] {
+            socket.send_to(b"out", (bob(), 40_000 + turn as u16)).unwrap();
+            let mut came = Vec::new();
+            for (at, (reader, _)) in queues.iter_mut().enumerate() {
+                if reader.try_read(&mut buffer).unwrap() {
+                    let flow = Ipv6View::new(buffer.packet()).unwrap().flow();
+                    assert_eq!(at, flow as usize % 3, "port {}", 40_000 + turn);
+                    came.push(at);
+                }
+            }
+            assert_eq!(came.len(), 1);
+            shares[came[0]] += 1;
+            assert!(buffer.copy_from(&packet(bob(), alice(), 30)));
+            queues[written_to].1.write(&mut buffer).unwrap();
         }
     }
+    assert!(shares.iter().all(|share| (20..60).contains(share)), "{shares:?}");
 }
 
 #[test]

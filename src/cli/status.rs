@@ -208,7 +208,9 @@ fn ends(certificate: &CertificateStatus, now: u64) -> String {
 
 /// Two state columns: what the peer is to us, and what its SAs are doing.
 fn peer_row(peer: &PeerStatus) -> [String; 5] {
-    let sas = match (peer.ike.len(), peer.children.len()) {
+    // Those that stand beside the active one are as ready as that.
+    let children = peer.children.iter().filter(|child| child.state != "additional").count();
+    let sas = match (peer.ike.len(), children) {
         (0, 0) => "none",
         (1, 1) => "ready",
         (0, _) | (_, 0) => "partial",

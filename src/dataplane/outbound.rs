@@ -11,7 +11,7 @@ use super::split::Split;
 use super::tables::{Outbound, Reader};
 use crate::esp::{OutboundSa, SealError};
 use crate::policy::spd::Action;
-use crate::wire::ip::{Ipv6Error, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_TCP, NEXT_HEADER_UDP};
+use crate::wire::ip::{Ipv6Error, Ipv6View, NEXT_HEADER_IPV6};
 
 /// Smallest MTU that IPv6 may be told of (RFC 8200 §5).
 pub const MIN_MTU: u16 = 1280;
@@ -66,7 +66,7 @@ pub fn look_up(reader: &Reader, packet: &[u8]) -> Result<Protected, Verdict> {
     match reader.outbound(view.source(), view.destination()) {
         Some(outbound) => {
             // Most have one SA, and need no more than that for it.
-            let flow = if outbound.additional.is_empty() { 0 } else { flow(&view) };
+            let flow = if outbound.additional.is_empty() { 0 } else { view.flow() };
             Ok(Protected { outbound, flow, ecn: ecn::of_traffic_class(view.traffic_class()) })
         }
         None => Err(without_sa(reader, view.source(), view.destination())),
@@ -78,17 +78,6 @@ fn malformed(packet: &[u8]) -> DropReason {
     match packet.first() {
         Some(first) if first >> 4 != 6 => DropReason::NotIpv6,
         _ => DropReason::Malformed,
-    }
-}
-
-/// The flow that a packet belongs to, among those between the same two addresses: the same number in both directions. TCP and UDP
-/// have ports; for the rest there is the flow label (RFC 6437), which says little.
-pub fn flow(packet: &Ipv6View<'_>) -> u32 {
-    match (packet.next_header(), packet.payload().first_chunk::<4>()) {
-        (NEXT_HEADER_TCP | NEXT_HEADER_UDP, Some(&[s1, s2, d1, d2])) => {
-            u32::from(u16::from_be_bytes([s1, s2]) ^ u16::from_be_bytes([d1, d2]))
-        }
-        _ => packet.flow_label(),
     }
 }
 

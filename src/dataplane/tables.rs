@@ -35,7 +35,7 @@ impl Outbound {
         Self { sa, additional: Vec::new(), path, mtu }
     }
 
-    /// The SA for packets of this flow ([`super::outbound::flow`]): always the same one while the SAs stay, so that they keep
+    /// The SA for packets of this flow ([`Ipv6View::flow`](crate::wire::ip::Ipv6View::flow)): always the same one while the SAs stay, so that they keep
     /// their order.
     pub fn sa_for(&self, flow: u32) -> &Arc<OutboundSa> {
         let at = flow as usize % (self.additional.len() + 1);

@@ -1,5 +1,5 @@
-//! The few pieces of bpf(2) that `owners` needs: a hash map, programs of a few instructions, and links that attach
-//! them to a control group for as long as this process lives.
+//! The few pieces of bpf(2) that `owners` and `steer` need: a hash map, programs of a few instructions, and links that
+//! attach them to a control group for as long as this process lives.
 #![expect(unsafe_code, reason = "system calls: each block says why it is sound")]
 
 use std::io;
@@ -58,6 +58,36 @@ pub(super) const fn add(to: Register, value: i32) -> Instruction {
 /// `to = *(u32 *)(from + offset)`.
 pub(super) const fn load32(to: Register, from: Register, offset: i16) -> Instruction {
     op(0x61, to, from, offset, 0)
+}
+
+/// `to = *(u16 *)(from + offset)`.
+pub(super) const fn load16(to: Register, from: Register, offset: i16) -> Instruction {
+    op(0x69, to, from, offset, 0)
+}
+
+/// `to = *(u8 *)(from + offset)`.
+pub(super) const fn load8(to: Register, from: Register, offset: i16) -> Instruction {
+    op(0x71, to, from, offset, 0)
+}
+
+/// `to ^= from`.
+pub(super) const fn xor(to: Register, from: Register) -> Instruction {
+    op(0xaf, to, from, 0, 0)
+}
+
+/// `to *= value`, the lower 32 bits of it.
+pub(super) const fn multiply32(to: Register, value: u32) -> Instruction {
+    op(0x24, to, 0, 0, value.cast_signed())
+}
+
+/// `to >>= bits`, of its lower 32 bits.
+pub(super) const fn shift32(to: Register, bits: i32) -> Instruction {
+    op(0x74, to, 0, 0, bits)
+}
+
+/// Leaves out so many instructions when a register is equal to a constant.
+pub(super) const fn skip_if(register: Register, value: i32, instructions: i16) -> Instruction {
+    op(0x15, register, 0, instructions, value)
 }
 
 /// `*(u32 *)(to + offset) = from`.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
+use super::steer;
 use super::sys::{self, Readiness, StopEvent};
 use super::vnet::{self, UnknownKind};
 use crate::dataplane::batch::{PacketBuffer, TunRead, TunWrite};
@@ -80,8 +81,8 @@ impl Tun {
         Self::open_queues(name, features, 1)
     }
 
-    /// The same with so many queues, each for a worker of its own; fewer where the kernel has no more. Packets of a flow
-    /// come from the queue to which packets of its other direction were written last.
+    /// The same with so many queues, each for a worker of its own; fewer where the kernel has no more. All packets of a flow
+    /// come from one of them.
     ///
     /// # Errors
     /// [`OpenError`], in words for a person.
@@ -99,7 +100,12 @@ impl Tun {
             result => (result?, features.tun_offload),
         };
         let kind = sys::TunKind { header, several, exists: true };
-        let others = (1..queues).map_while(|_| attach(name, kind).ok().map(Arc::new)).collect();
+        let others: Vec<_> = (1..queues).map_while(|_| attach(name, kind).ok().map(Arc::new)).collect();
+        if !others.is_empty()
+            && let Err(error) = steer::by_flow(file.as_fd())
+        {
+            tracing::debug!(%error, "the kernel chooses the queue of a flow, which it may change once");
+        }
         let offloads = OFFLOADS.iter().filter(|_| header);
         let accepts = offloads
             .filter_map(|(bits, accepts)| sys::tun_set_offload(file.as_fd(), *bits).ok().map(|()| *accepts))

@@ -30,6 +30,10 @@ pub const NEXT_HEADER_MOBILITY: u8 = 135;
 /// No next header: an ESP dummy packet (RFC 4303 §2.6).
 pub const NEXT_HEADER_NONE: u8 = 59;
 
+/// Fibonacci hashing: ports that differ in whatever bits give numbers that differ in all. (Linux gives out ephemeral ports of
+/// one parity.)
+pub const FLOW_FACTOR: u32 = 0x9e37_79b1;
+
 /// Not an IPv6 packet that we carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ipv6Error {
@@ -92,6 +96,19 @@ impl<'a> Ipv6View<'a> {
     /// Flow label (RFC 6437): 20 bits.
     pub fn flow_label(&self) -> u32 {
         u32::from_be_bytes([0, self.header[1] & 0x0f, self.header[2], self.header[3]])
+    }
+
+    /// The number of its flow among those between the same two addresses: the same one in both directions. TCP and UDP have ports;
+    /// for the rest there is the flow label, which says little.
+    pub fn flow(&self) -> u32 {
+        match (self.next_header(), self.payload.first_chunk::<4>()) {
+            (NEXT_HEADER_TCP | NEXT_HEADER_UDP, Some(&[s1, s2, d1, d2])) => {
+                // As they lie in memory: the TUN's queue is chosen by the same number, and the kernel reads them so.
+                let ports = u16::from_ne_bytes([s1, s2]) ^ u16::from_ne_bytes([d1, d2]);
+                u32::from(ports).wrapping_mul(FLOW_FACTOR) >> 16
+            }
+            _ => self.flow_label(),
+        }
     }
 
     /// What follows the fixed header.

@@ -247,7 +247,7 @@ impl Relay {
     }
 
     fn judge<'a>(
-        &mut self,
+        &self,
         run: &mut Run,
         datagram: &'a [u8],
         from: SocketAddrV4,
