@@ -26,13 +26,6 @@ fn act(pair: &mut Pair, host: usize, what: Act) {
     });
 }
 
-fn settle(pair: &mut Pair) {
-    for _ in 0..90 {
-        pair.run(ms(500));
-        pair.traffic();
-    }
-}
-
 #[test]
 fn rekeys_that_cross_leave_one_sa() {
     let acts = [Act::RekeyChild, Act::RekeyIke, Act::Reauth];
@@ -44,7 +37,7 @@ fn rekeys_that_cross_leave_one_sa() {
                 act(&mut pair, A, left);
                 pair.run(Duration::from_micros(seed * 700));
                 act(&mut pair, B, right);
-                settle(&mut pair);
+                pair.settle();
                 let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.assert_agreed()));
                 assert!(told.is_ok(), "seed {seed}: {left:?} against {right:?}");
             }
@@ -60,7 +53,7 @@ fn a_delete_that_crosses_anything_ends_in_nothing() {
             act(&mut pair, A, other);
             pair.run(Duration::from_micros(seed * 700));
             act(&mut pair, B, Act::Close);
-            settle(&mut pair);
+            pair.settle();
             for host in [A, B] {
                 let left = pair.hosts[host].children.len();
                 let twins = pair.hosts[1 - host].children.len();
@@ -75,19 +68,13 @@ fn collisions_survive_a_bad_network() {
     let acts = [Act::RekeyChild, Act::RekeyIke, Act::Reauth];
     for seed in 0..60 {
         let mut pair = Pair::connected(Setup { seed, ..Setup::default() });
-        let conditions =
-            Conditions { loss: 200, duplicate: 100, corrupt: 50, jitter: ms(40), ..Conditions::CALM };
-        pair.network.set_conditions(conditions);
-        for round in 0..6 {
-            act(&mut pair, A, acts[(seed as usize + round) % 3]);
+        pair.in_a_storm(|pair, round| {
+            act(pair, A, acts[(seed as usize + round) % 3]);
             pair.run(ms(seed * 3));
-            act(&mut pair, B, acts[(seed as usize / 3 + round) % 3]);
-            pair.run(secs(2));
-            pair.traffic();
-        }
-        pair.network.set_conditions(Conditions::CALM);
-        settle(&mut pair);
-        settle(&mut pair);
+            act(pair, B, acts[(seed as usize / 3 + round) % 3]);
+        });
+        pair.settle();
+        pair.settle();
         if pair.hosts[A].active.is_some() || pair.hosts[B].active.is_some() {
             let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.assert_agreed()));
             assert!(told.is_ok(), "seed {seed}\n{:#?}\n{:#?}", pair.ikes(A), pair.ikes(B));
@@ -125,10 +112,10 @@ fn rekeys_that_cross_leave_one_sa_where_the_answer_of_one_comes_late() {
         pair
     };
     let mut pair = (0..20).map(crossed).find(waits_for_heir).expect("nonces by which the SA of B wins");
-    settle(&mut pair);
-    settle(&mut pair);
+    pair.settle();
+    pair.settle();
     pair.assert_agreed();
     act(&mut pair, A, Act::RekeyIke);
-    settle(&mut pair);
+    pair.settle();
     pair.assert_agreed();
 }

@@ -3,33 +3,11 @@
 
 use super::pair::*;
 use crate::ike::window::{Task, Want};
-use crate::ike::{ChildId, CloseReason, Failure, IkeId};
+use crate::ike::{ChildId, CloseReason, Failure};
 use crate::sim::network::Conditions;
 use crate::wire::ike::{Payload, exchange, flags};
 
 const PARTITION: Conditions = Conditions { partition: true, ..Conditions::CALM };
-
-fn ike(pair: &Pair, host: usize) -> IkeId {
-    pair.ikes(host)[0].id
-}
-
-fn settle(pair: &mut Pair) {
-    for _ in 0..90 {
-        pair.run(ms(500));
-        pair.traffic();
-    }
-}
-
-/// Only the policy of a peer would do this; ours deletes what was replaced or has expired.
-fn delete_child(pair: &mut Pair, host: usize, child: ChildId) {
-    let id = ike(pair, host);
-    pair.act(host, |endpoint, now| {
-        endpoint.with(now, id, |sa, ctx| {
-            sa.window.want(Want::DeleteChild(child, CloseReason::Local));
-            sa.pump(ctx, now);
-        });
-    });
-}
 
 #[test]
 fn a_child_that_expires_is_closed_once() {
@@ -50,7 +28,7 @@ fn a_child_that_expires_is_closed_once() {
             pair.act(A, |endpoint, now| endpoint.close_all(now));
         }
         pair.network.set_conditions(Conditions::CALM);
-        settle(&mut pair);
+        pair.settle();
         assert_eq!(pair.hosts[A].closed, [(child, CloseReason::Expired)]);
         assert!(pair.hosts[B].children.is_empty());
     }
@@ -62,9 +40,9 @@ fn deletes_of_one_child_that_cross_close_it_once() {
         for offset in 0..12 {
             let mut pair = Pair::connected(Setup::default());
             let (ours, theirs) = (pair.active(A).id, pair.active(B).id);
-            delete_child(&mut pair, A, ours);
+            pair.delete_child(A, ours);
             pair.run(ms(offset));
-            delete_child(&mut pair, B, theirs);
+            pair.delete_child(B, theirs);
             if ends {
                 // The requests cross, the answers are lost, and then the IKE SA ends.
                 pair.run(ms(12 - offset));
@@ -73,7 +51,7 @@ fn deletes_of_one_child_that_cross_close_it_once() {
                     pair.act(host, |endpoint, now| endpoint.close_all(now));
                 }
             }
-            settle(&mut pair);
+            pair.settle();
             for (host, child) in [(A, ours), (B, theirs)] {
                 let closed: Vec<ChildId> = pair.hosts[host].closed.iter().map(|(id, _)| *id).collect();
                 assert_eq!(closed, [child], "host {host}, offset {offset}, ends {ends}");
@@ -92,13 +70,13 @@ fn a_rekey_that_crosses_a_delete_of_the_same_child_leaves_both_ends_agreed() {
             if offset <= 0 {
                 rekey(&mut pair);
                 pair.run(ms(offset.unsigned_abs()));
-                delete_child(&mut pair, deleting, theirs);
+                pair.delete_child(deleting, theirs);
             } else {
-                delete_child(&mut pair, deleting, theirs);
+                pair.delete_child(deleting, theirs);
                 pair.run(ms(offset.unsigned_abs()));
                 rekey(&mut pair);
             }
-            settle(&mut pair);
+            pair.settle();
             for host in [A, B] {
                 assert_eq!(pair.ikes(host).len(), 1, "offset {offset}");
                 for child in pair.hosts[host].children.values() {
@@ -119,7 +97,7 @@ fn a_goodbye_waits_for_the_window() {
         if loss {
             pair.network.set_conditions(PARTITION);
         }
-        let (id, child) = (ike(&pair, A), pair.active(A).id);
+        let (id, child) = (pair.ike(A), pair.active(A).id);
         pair.act(A, |endpoint, now| match what {
             0 => endpoint.rekey_child(now, child),
             1 => endpoint.rekey_ike(now, id),
@@ -191,7 +169,7 @@ fn whoever_is_refused_gets_nothing_through_the_refused_sa() {
         pair.initiate(A);
         pair.run(ms(60));
         assert_eq!((pair.hosts[A].failures.len(), pair.hosts[B].established), (1, 1));
-        let (id, child) = (ike(&pair, B), pair.active(B).id);
+        let (id, child) = (pair.ike(B), pair.active(B).id);
         pair.act(B, |endpoint, now| match what {
             0 => endpoint.rekey_child(now, child),
             1 => endpoint.rekey_ike(now, id),
@@ -208,7 +186,7 @@ fn whoever_is_refused_gets_nothing_through_the_refused_sa() {
 #[test]
 fn an_unusable_answer_ends_the_sa_with_a_reason_at_both_ends() {
     let mut pair = Pair::connected(Setup::default());
-    let (id, child) = (ike(&pair, A), pair.active(A).id);
+    let (id, child) = (pair.ike(A), pair.active(A).id);
     pair.lose = Some(Box::new(|datagram| datagram.payload[18] == exchange::CREATE_CHILD_SA));
     pair.act(A, |endpoint, now| endpoint.rekey_child(now, child));
     pair.lose = None;
@@ -268,7 +246,7 @@ fn a_first_contact_that_failed_is_still_the_first() {
     assert_eq!(pair.hosts[A].failures.len(), 1);
     pair.lose = None;
     pair.initiate(A);
-    settle(&mut pair);
+    pair.settle();
     pair.assert_agreed();
     assert_eq!(pair.hosts[B].ike_closed, [CloseReason::InitialContact]);
 }

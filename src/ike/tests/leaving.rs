@@ -5,16 +5,11 @@ use crate::sim::network::Conditions;
 
 const PARTITION: Conditions = Conditions { partition: true, ..Conditions::CALM };
 
-/// The IKE SA that is up.
-fn ike(pair: &Pair, host: usize) -> crate::ike::IkeId {
-    pair.ikes(host)[0].id
-}
-
 #[test]
 fn an_sa_that_says_goodbye_takes_no_new_work() {
     let mut pair = Pair::connected(Setup::default());
     pair.network.set_conditions(PARTITION);
-    let old = ike(&pair, A);
+    let old = pair.ike(A);
     pair.act(A, |endpoint, now| endpoint.close(now, old));
     pair.run(secs(1));
     let (local, remote, path, now) = (pair.hosts[A].entity, pair.hosts[B].entity, pair.path(A), pair.now);
@@ -28,7 +23,7 @@ fn an_sa_that_says_goodbye_takes_no_new_work() {
 #[test]
 fn only_a_living_sa_counts_as_trying() {
     let mut pair = Pair::connected(Setup::default());
-    let (local, remote, old) = (pair.hosts[A].entity, pair.hosts[B].entity, ike(&pair, A));
+    let (local, remote, old) = (pair.hosts[A].entity, pair.hosts[B].entity, pair.ike(A));
     assert!(pair.hosts[A].endpoint.is_trying(local, remote));
     pair.network.set_conditions(PARTITION);
     pair.act(A, |endpoint, now| endpoint.close(now, old));
@@ -39,7 +34,7 @@ fn only_a_living_sa_counts_as_trying() {
 fn the_hint_of_a_restarted_peer_helps_late_in_an_exchange_too() {
     let mut pair = Pair::connected(Setup::default());
     pair.network.set_conditions(PARTITION);
-    let id = ike(&pair, A);
+    let id = pair.ike(A);
     pair.act(A, |endpoint, now| endpoint.rekey_ike(now, id));
     pair.restart(B);
     // Transmissions after 0, 0.5, 1.4, 3.0, 5.9 s; the next one, after 11.2 s, is answered.
@@ -59,7 +54,7 @@ fn crossing_reauthentications_with_cookies_keep_a_child_all_the_time() {
         };
         let mut pair = Pair::connected(Setup { change, ..Setup::default() });
         for host in [A, B] {
-            let id = ike(&pair, host);
+            let id = pair.ike(host);
             pair.act(host, |endpoint, now| endpoint.reauthenticate(now, id));
         }
         for _ in 0..300 {
@@ -76,7 +71,7 @@ fn crossing_reauthentications_with_cookies_keep_a_child_all_the_time() {
 #[test]
 fn what_an_sa_carried_moves_before_it_leaves() {
     let mut pair = Pair::connected(Setup::default());
-    let id = ike(&pair, A);
+    let id = pair.ike(A);
     pair.act(A, |endpoint, now| endpoint.reauthenticate(now, id));
     for _ in 0..200 {
         pair.run(ms(100));
@@ -96,7 +91,7 @@ fn a_rekey_that_waited_is_not_made_on_the_sa_that_was_replaced_meanwhile() {
         let mut pair = Pair::connected(Setup { seed, ..Setup::default() });
         let conditions = Conditions { loss: 300, jitter: ms(300), ..Conditions::CALM };
         pair.network.set_conditions(conditions);
-        let (a, b) = (ike(&pair, A), ike(&pair, B));
+        let (a, b) = (pair.ike(A), pair.ike(B));
         // The window of A is busy with a probe of an address that does not answer.
         let child = pair.active(A).clone();
         let mut elsewhere = child.path;
@@ -117,7 +112,7 @@ fn a_rekey_that_waited_is_not_made_on_the_sa_that_was_replaced_meanwhile() {
 #[test]
 fn a_move_between_an_ike_rekey_and_the_end_of_the_old_sa_names_every_child() {
     let mut pair = Pair::connected(Setup::default());
-    let id = ike(&pair, B);
+    let id = pair.ike(B);
     pair.act(B, |endpoint, now| endpoint.rekey_ike(now, id));
     // The answer is under way: A has both SAs, the children belong to the new one.
     pair.run(ms(15));

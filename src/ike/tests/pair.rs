@@ -10,8 +10,9 @@ use crate::crypto::identity::PrivateKey;
 use crate::crypto::secret::Secret;
 use crate::crypto::suite::{EspSuite, IkeSuite};
 use crate::dataplane::event::{Relay, UdpPath};
+use crate::ike::window::Want;
 use crate::ike::{
-    ChildId, ChildSa, CloseReason, Config, Endpoint, Event, Failure, IkeInfo, Lifetimes, LocalEntity,
+    ChildId, ChildSa, CloseReason, Config, Endpoint, Event, Failure, IkeId, IkeInfo, Lifetimes, LocalEntity,
 };
 use crate::policy::pad::{Pad, Peer, Proof};
 use crate::policy::spd::Spd;
@@ -351,6 +352,42 @@ impl Pair {
 
     pub(super) fn ikes(&self, host: usize) -> Vec<IkeInfo> {
         self.hosts[host].endpoint.list(self.now)
+    }
+
+    /// The only IKE SA of a host.
+    pub(super) fn ike(&self, host: usize) -> IkeId {
+        self.ikes(host)[0].id
+    }
+
+    /// Only the policy of a peer would do this; ours deletes what was replaced, has expired or was not used.
+    pub(super) fn delete_child(&mut self, host: usize, child: ChildId) {
+        let id = self.ike(host);
+        self.act(host, |endpoint, now| {
+            endpoint.with(now, id, |sa, ctx| {
+                sa.window.want(Want::DeleteChild(child, CloseReason::Local));
+                sa.pump(ctx, now);
+            });
+        });
+    }
+
+    /// Time for whatever is under way, with traffic both ways.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..90 {
+            self.run(ms(500));
+            self.traffic();
+        }
+    }
+
+    /// Six rounds on a network that loses, repeats, spoils and delays.
+    pub(super) fn in_a_storm(&mut self, mut round: impl FnMut(&mut Self, usize)) {
+        let bad = Conditions { loss: 200, duplicate: 100, corrupt: 50, jitter: ms(40), ..Conditions::CALM };
+        self.network.set_conditions(bad);
+        for at in 0..6 {
+            round(self, at);
+            self.run(secs(2));
+            self.traffic();
+        }
+        self.network.set_conditions(Conditions::CALM);
     }
 
     pub(super) fn active(&self, host: usize) -> &ChildSa {

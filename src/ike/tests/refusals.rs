@@ -2,7 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a few payloads are changed, others are not")]
 
 use super::pair::*;
-use super::resources::{ask, delete, ike, place, places, rekey, settle, willing, with};
+use super::resources::{ask, place, places, rekey, willing, with};
 use crate::ike::child_offer::{ChildOffer, Purpose};
 use crate::ike::resources::{MAX_ADDITIONAL, octet_beside};
 use crate::ike::window::Task;
@@ -11,11 +11,11 @@ use crate::wire::ike::{Payload, exchange, notify_type as nt};
 /// This comes as the answer to A's request, which got lost.
 fn answer(pair: &mut Pair, payloads: &[Payload]) {
     pair.lose = None;
-    let (id, path) = (ike(pair, B), pair.path(B));
+    let (id, path) = (pair.ike(B), pair.path(B));
     pair.act(B, |endpoint, now| {
         endpoint.with(now, id, |sa, ctx| sa.respond(ctx, path, exchange::CREATE_CHILD_SA, payloads));
     });
-    settle(pair);
+    pair.settle();
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn a_refusal_is_harmless() {
     answers.push(vec![Payload::Nonce(vec![1; 32]), Payload::Sa(Vec::new())]);
     for refusal in answers {
         let mut pair = with(Setup::default(), 1);
-        let before = (ike(&pair, A), pair.active(A).id);
+        let before = (pair.ike(A), pair.active(A).id);
         pair.lose = Some(Box::new(|_| true));
         assert!(ask(&mut pair, A));
         answer(&mut pair, &refusal);
         pair.assert_agreed_on(2);
-        assert_eq!((ike(&pair, A), pair.active(A).id), before, "{refusal:?}");
+        assert_eq!((pair.ike(A), pair.active(A).id), before, "{refusal:?}");
         let busy = refusal == [status(nt::TEMPORARY_FAILURE)];
         assert_eq!(ask(&mut pair, A), busy, "asked again only when it was busy: {refusal:?}");
     }
@@ -50,7 +50,7 @@ fn a_refusal_is_harmless() {
 
 /// B makes the child that A asks for, as if the request had arrived.
 fn made_by_b(pair: &mut Pair) {
-    let (asks, id) = (ike(pair, A), ike(pair, B));
+    let (asks, id) = (pair.ike(A), pair.ike(B));
     let spi = pair.hosts[A].endpoint.sas.get(asks).and_then(|sa| sa.offered).unwrap();
     pair.act(B, |endpoint, now| {
         endpoint.with(now, id, |sa, ctx| {
@@ -94,10 +94,10 @@ fn an_additional_child_that_is_not_replaced_goes_and_the_first_one_stays() {
     let child = pair.hosts[A].beside[0];
     pair.lose = Some(Box::new(|_| true));
     rekey(&mut pair, A, child);
-    let id = ike(&pair, B);
+    let id = pair.ike(B);
     answer(&mut pair, &[crate::ike::nat::status(nt::NO_ADDITIONAL_SAS, Vec::new())]);
     pair.assert_agreed();
-    assert!(!pair.active(A).additional && ike(&pair, B) == id);
+    assert!(!pair.active(A).additional && pair.ike(B) == id);
 }
 
 #[test]
@@ -108,22 +108,22 @@ fn the_eighth_is_refused_and_a_gap_is_filled() {
         assert!(!ask(&mut pair, host));
     }
     // Whoever asks nevertheless is told.
-    let id = ike(&pair, A);
-    let told = pair.hosts[B].endpoint.sas.get(ike(&pair, B)).unwrap().another();
+    let id = pair.ike(A);
+    let told = pair.hosts[B].endpoint.sas.get(pair.ike(B)).unwrap().another();
     assert_eq!(told, Err(nt::TS_MAX_QUEUE));
     let sent = pair.hosts[B].sent;
     pair.act(A, |endpoint, now| {
         endpoint.with(now, id, |sa, ctx| sa.begin_child(ctx, now, Purpose::Additional));
     });
-    settle(&mut pair);
+    pair.settle();
     pair.assert_agreed_on(1 + MAX_ADDITIONAL);
     assert!(pair.hosts[B].sent > sent && !willing(&pair, A) && willing(&pair, B));
     let gap = *pair.hosts[B].beside.iter().find(|child| place(&pair, B, **child) == 3).unwrap();
-    delete(&mut pair, B, gap);
-    settle(&mut pair);
+    pair.delete_child(B, gap);
+    pair.settle();
     pair.assert_agreed_on(MAX_ADDITIONAL);
     assert!(!places(&pair, B).contains(&3) && ask(&mut pair, B));
-    settle(&mut pair);
+    pair.settle();
     assert!(places(&pair, B).contains(&3));
 }
 
@@ -143,7 +143,7 @@ fn last_octets_follow_one_another_wherever_they_begin() {
 fn both_may_ask_for_the_last_one_at_once() {
     let mut pair = with(Setup::default(), MAX_ADDITIONAL - 1);
     assert!(ask(&mut pair, A) && ask(&mut pair, B));
-    settle(&mut pair);
+    pair.settle();
     pair.assert_agreed_on(2 + MAX_ADDITIONAL);
     assert!(!ask(&mut pair, A) && !ask(&mut pair, B));
 }
@@ -152,7 +152,7 @@ fn both_may_ask_for_the_last_one_at_once() {
 fn when_both_ask_at_once_each_spi_has_a_place_of_its_own() {
     let mut pair = Pair::connected(Setup::default());
     assert!(ask(&mut pair, A) && ask(&mut pair, B));
-    settle(&mut pair);
+    pair.settle();
     for host in [A, B] {
         assert_eq!(pair.hosts[host].beside.len(), 2);
         assert_eq!(places(&pair, host).len(), 2);
@@ -162,11 +162,11 @@ fn when_both_ask_at_once_each_spi_has_a_place_of_its_own() {
 #[test]
 fn a_second_child_that_nobody_calls_additional_takes_the_place_of_the_first() {
     let mut pair = Pair::connected(Setup::default());
-    let (id, before) = (ike(&pair, A), pair.active(A).id);
+    let (id, before) = (pair.ike(A), pair.active(A).id);
     pair.act(A, |endpoint, now| {
         endpoint.with(now, id, |sa, ctx| sa.begin_child(ctx, now, Purpose::Anew));
     });
-    settle(&mut pair);
+    pair.settle();
     assert!(pair.active(A).id != before && willing(&pair, A));
     for host in [A, B] {
         assert!(pair.hosts[host].children.len() == 2 && pair.hosts[host].beside.is_empty());
@@ -177,7 +177,7 @@ fn a_second_child_that_nobody_calls_additional_takes_the_place_of_the_first() {
 #[test]
 fn whoever_asks_for_many_gets_few_whatever_it_says_of_them() {
     let mut pair = Pair::connected(Setup::default());
-    let id = ike(&pair, B);
+    let id = pair.ike(B);
     for round in 0..100_usize {
         pair.act(B, |endpoint, now| {
             endpoint.with(now, id, |sa, ctx| {

@@ -4,25 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::pair::*;
-use crate::ike::window::Want;
-use crate::ike::{ChildId, CloseReason, IkeId};
+use crate::ike::{ChildId, CloseReason};
 use crate::sim::network::Conditions;
-
-pub(super) fn ike(pair: &Pair, host: usize) -> IkeId {
-    pair.ikes(host)[0].id
-}
 
 /// Lets one more be asked for; was it?
 pub(super) fn ask(pair: &mut Pair, host: usize) -> bool {
-    let id = ike(pair, host);
+    let id = pair.ike(host);
     pair.act(host, |endpoint, now| endpoint.add_child(now, id, usize::MAX))
-}
-
-pub(super) fn settle(pair: &mut Pair) {
-    for _ in 0..90 {
-        pair.run(ms(500));
-        pair.traffic();
-    }
 }
 
 /// Two with so many additional children, which both ends send on.
@@ -48,12 +36,12 @@ fn twin(pair: &Pair, host: usize, child: ChildId) -> ChildId {
 }
 
 pub(super) fn willing(pair: &Pair, host: usize) -> bool {
-    pair.hosts[host].endpoint.sas.get(ike(pair, host)).unwrap().peer.resources
+    pair.hosts[host].endpoint.sas.get(pair.ike(host)).unwrap().peer.resources
 }
 
 /// What this end believes of the other's willingness.
 fn believe(pair: &mut Pair, host: usize, willing: bool) {
-    let id = ike(pair, host);
+    let id = pair.ike(host);
     pair.act(host, |endpoint, now| endpoint.with(now, id, |sa, _| sa.peer.resources = willing));
 }
 
@@ -93,7 +81,7 @@ fn ike_auth_agrees_on_them_and_either_end_makes_one() {
 #[test]
 fn no_more_are_asked_for_than_there_may_be() {
     let mut pair = with(Setup::default(), 2);
-    let id = ike(&pair, A);
+    let id = pair.ike(A);
     for (most, taken) in [(0, false), (2, false), (3, true)] {
         assert_eq!(pair.act(A, |endpoint, now| endpoint.add_child(now, id, most)), taken, "{most}");
     }
@@ -108,7 +96,7 @@ fn a_peer_that_is_not_willing_is_never_asked() {
     pair.run(secs(5));
     assert_eq!(pair.hosts[A].sent, sent);
     // Nor on the heir of its IKE SA.
-    let id = ike(&pair, A);
+    let id = pair.ike(A);
     pair.act(A, |endpoint, now| endpoint.rekey_ike(now, id));
     pair.run(secs(5));
     assert!(!ask(&mut pair, A));
@@ -125,7 +113,7 @@ fn an_additional_child_is_rekeyed_from_either_side() {
         for child in &old {
             rekey(&mut pair, host, *child);
         }
-        settle(&mut pair);
+        pair.settle();
         pair.assert_agreed_on(3);
         assert_eq!(pair.active(A).spi_in, active, "the first one stays");
         assert!(old.iter().all(|child| pair.hosts[host].closed.contains(&(*child, CloseReason::Replaced))));
@@ -150,7 +138,7 @@ fn rekeys_of_any_of_them_may_cross() {
         children.iter().for_each(|child| rekey(&mut pair, A, *child));
         pair.run(Duration::from_micros(seed * 700));
         twins.iter().for_each(|child| rekey(&mut pair, B, *child));
-        settle(&mut pair);
+        pair.settle();
         let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pair.assert_agreed_on(3)));
         assert!(told.is_ok(), "seed {seed}");
         assert_eq!([places(&pair, A), places(&pair, B)], before, "seed {seed}");
@@ -163,15 +151,15 @@ fn a_rekeyed_ike_sa_hands_all_of_them_over() {
         let mut pair = with(Setup::default(), 3);
         let spis: BTreeSet<u32> = pair.hosts[A].children.values().map(|child| child.spi_in).collect();
         // One more is asked for while the IKE SA is rekeyed.
-        let id = ike(&pair, host);
+        let id = pair.ike(host);
         pair.act(host, |endpoint, now| endpoint.rekey_ike(now, id));
         let asked = pair.act(host, |endpoint, now| endpoint.add_child(now, id, usize::MAX));
         assert!(asked);
-        settle(&mut pair);
+        pair.settle();
         pair.assert_agreed_on(5);
         assert!(spis.iter().all(|spi| pair.hosts[A].children.values().any(|child| child.spi_in == *spi)));
         for child in pair.hosts[host].children.values() {
-            assert_eq!(pair.hosts[host].endpoint.owner_of(child.spi_in), Some(ike(&pair, host)));
+            assert_eq!(pair.hosts[host].endpoint.owner_of(child.spi_in), Some(pair.ike(host)));
         }
     }
 }
@@ -180,22 +168,12 @@ fn a_rekeyed_ike_sa_hands_all_of_them_over() {
 fn reauthentication_leaves_the_first_one() {
     for host in [A, B] {
         let mut pair = with(Setup::default(), 2);
-        let id = ike(&pair, host);
+        let id = pair.ike(host);
         pair.act(host, |endpoint, now| endpoint.reauthenticate(now, id));
-        settle(&mut pair);
+        pair.settle();
         pair.assert_agreed();
         assert!(ask(&mut pair, A), "they are made anew");
     }
-}
-
-pub(super) fn delete(pair: &mut Pair, host: usize, child: ChildId) {
-    let id = ike(pair, host);
-    pair.act(host, |endpoint, now| {
-        endpoint.with(now, id, |sa, ctx| {
-            sa.window.want(Want::DeleteChild(child, CloseReason::Local));
-            sa.pump(ctx, now);
-        });
-    });
 }
 
 #[test]
@@ -203,12 +181,12 @@ fn what_is_deleted_is_sent_on_no_more_at_either_end() {
     for host in [A, B] {
         let mut pair = with(Setup::default(), 2);
         let (ours, theirs) = (pair.hosts[host].beside[0], twin(&pair, host, pair.hosts[host].beside[0]));
-        delete(&mut pair, host, ours);
+        pair.delete_child(host, ours);
         assert!(!pair.hosts[host].beside.contains(&ours), "at once");
         pair.run(ms(500));
         let other = &pair.hosts[1 - host];
         assert!(other.children.contains_key(&theirs) && !other.beside.contains(&theirs), "it drains");
-        settle(&mut pair);
+        pair.settle();
         pair.assert_agreed_on(2);
     }
 }
@@ -218,7 +196,7 @@ fn one_of_them_takes_the_place_of_a_first_one_that_ends() {
     for expires in [false, true] {
         for host in [A, B] {
             let mut pair = with(Setup::default(), 2);
-            let (id, child) = (ike(&pair, host), pair.active(host).id);
+            let (id, child) = (pair.ike(host), pair.active(host).id);
             if expires {
                 pair.act(host, |endpoint, now| {
                     endpoint.with(now, id, |sa, ctx| {
@@ -228,16 +206,16 @@ fn one_of_them_takes_the_place_of_a_first_one_that_ends() {
                     });
                 });
             } else {
-                delete(&mut pair, host, child);
+                pair.delete_child(host, child);
             }
-            settle(&mut pair);
+            pair.settle();
             pair.assert_agreed_on(2);
-            assert_eq!(ike(&pair, host), id);
+            assert_eq!(pair.ike(host), id);
             // It is as good as a first one: it has room for others, and a successor.
             assert!(ask(&mut pair, host));
             let child = pair.active(1 - host).id;
             rekey(&mut pair, 1 - host, child);
-            settle(&mut pair);
+            pair.settle();
             pair.assert_agreed_on(3);
         }
     }
@@ -289,7 +267,7 @@ fn act(pair: &mut Pair, host: usize, what: Act) {
         }
         (Act::RekeyIke, ..) => pair.act(host, |endpoint, now| endpoint.rekey_ike(now, id)),
         (Act::Reauthenticate, ..) => pair.act(host, |endpoint, now| endpoint.reauthenticate(now, id)),
-        (Act::Delete, _, Some(child)) => delete(pair, host, child),
+        (Act::Delete, _, Some(child)) => pair.delete_child(host, child),
         (Act::RekeyFirst | Act::RekeyAdditional | Act::Delete, ..) => {}
     }
 }
@@ -310,7 +288,7 @@ fn whatever_crosses_leaves_both_ends_agreed() {
                 act(&mut pair, A, left);
                 pair.run(Duration::from_micros(seed * 2500));
                 act(&mut pair, B, right);
-                settle(&mut pair);
+                pair.settle();
                 assert_settled(&pair, &format!("seed {seed}: {left:?} against {right:?}"));
             }
         }
@@ -321,19 +299,13 @@ fn whatever_crosses_leaves_both_ends_agreed() {
 fn a_bad_network_changes_nothing_of_that() {
     for seed in 0..60 {
         let mut pair = with(Setup { seed, ..Setup::default() }, 2);
-        let conditions =
-            Conditions { loss: 200, duplicate: 100, corrupt: 50, jitter: ms(40), ..Conditions::CALM };
-        pair.network.set_conditions(conditions);
-        for round in 0..6 {
-            act(&mut pair, A, ACTS[(seed as usize + round) % 6]);
+        pair.in_a_storm(|pair, round| {
+            act(pair, A, ACTS[(seed as usize + round) % 6]);
             pair.run(ms(seed * 3));
-            act(&mut pair, B, ACTS[(seed as usize / 6 + round) % 6]);
-            pair.run(secs(2));
-            pair.traffic();
-        }
-        pair.network.set_conditions(Conditions::CALM);
-        settle(&mut pair);
-        settle(&mut pair);
+            act(pair, B, ACTS[(seed as usize / 6 + round) % 6]);
+        });
+        pair.settle();
+        pair.settle();
         if pair.hosts[A].active.is_some() || pair.hosts[B].active.is_some() {
             assert_settled(&pair, &format!("seed {seed}"));
         }
