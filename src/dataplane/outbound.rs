@@ -66,8 +66,8 @@ pub fn look_up(reader: &Reader, packet: &[u8]) -> Result<Protected, Verdict> {
     match reader.outbound(view.source(), view.destination()) {
         Some(outbound) => {
             // Most have one SA, and need no more than that for it.
-            let flow = if outbound.additional.is_empty() { 0 } else { view.flow() };
-            Ok(Protected { outbound, flow, ecn: ecn::of_traffic_class(view.traffic_class()) })
+            let place = if outbound.additional.is_empty() { 0 } else { outbound.place_for(view.flow()) };
+            Ok(Protected { outbound, place, ecn: ecn::of_traffic_class(view.traffic_class()) })
         }
         None => Err(without_sa(reader, view.source(), view.destination())),
     }
@@ -84,13 +84,14 @@ fn malformed(packet: &[u8]) -> DropReason {
 /// An SA for packets between two addresses with the same ECN field.
 pub struct Protected {
     outbound: Arc<Outbound>,
-    flow: u32,
+    /// Of the SA, found out once for all that a super-packet stands for.
+    place: usize,
     ecn: u8,
 }
 
 impl Protected {
     fn sa(&self) -> &OutboundSa {
-        self.outbound.sa_for(self.flow)
+        self.outbound.sa_at(self.place)
     }
 
     fn seal(&self, packet: &[u8], batch: &mut SendBatch) -> Verdict {

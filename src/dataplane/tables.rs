@@ -35,11 +35,15 @@ impl Outbound {
         Self { sa, additional: Vec::new(), path, mtu }
     }
 
-    /// The SA for packets of this flow ([`Ipv6View::flow`](crate::wire::ip::Ipv6View::flow)): always the same one while the SAs stay, so that they keep
-    /// their order.
-    pub fn sa_for(&self, flow: u32) -> &Arc<OutboundSa> {
-        let at = flow as usize % (self.additional.len() + 1);
-        at.checked_sub(1).and_then(|at| self.additional.get(at)).unwrap_or(&self.sa)
+    /// The place of the SA for packets of a flow ([`crate::wire::ip::Ipv6View::flow`]): always the same one while the SAs stay,
+    /// so that they keep their order.
+    pub fn place_for(&self, flow: u32) -> usize {
+        flow as usize % (self.additional.len() + 1)
+    }
+
+    /// The SA in this place: the first one, and behind it the additional ones.
+    pub fn sa_at(&self, place: usize) -> &Arc<OutboundSa> {
+        place.checked_sub(1).and_then(|at| self.additional.get(at)).unwrap_or(&self.sa)
     }
 }
 

@@ -72,7 +72,9 @@ fn flows_share_the_sas_evenly() {
         [700, 701, 702].map(|spi| Arc::new(OutboundSa::new(params(spi, local, remote)).unwrap()));
     let alone = Outbound::new(first, path, 1380);
     let several = Outbound { additional: vec![second, third], ..alone.clone() };
-    let spis = |outbound: &Outbound| [0, 1, 2, 3, 70_001].map(|flow| outbound.sa_for(flow).params().spi);
+    let spis = |outbound: &Outbound| {
+        [0, 1, 2, 3, 70_001].map(|flow| outbound.sa_at(outbound.place_for(flow)).params().spi)
+    };
     assert_eq!((spis(&alone), spis(&several)), ([700; 5], [700, 701, 702, 700, 702]));
 }
 

@@ -153,10 +153,8 @@ impl Sa {
             } else if child.rekey_at <= now {
                 child.rekey_at = now + REKEY_AGAIN;
                 let idle = child.additional && !child.used && self.has_main();
-                self.window.want(match idle {
-                    true => Want::DeleteChild(id, CloseReason::Local),
-                    false => Want::RekeyChild(id),
-                });
+                let delete = Want::DeleteChild(id, CloseReason::Local);
+                self.window.want(if idle { delete } else { Want::RekeyChild(id) });
             }
         }
     }

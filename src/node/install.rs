@@ -1,5 +1,6 @@
 //! What IKE agreed on becomes tables of the data plane.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,6 @@ use rand_core::Rng;
 
 use super::child::Child;
 use super::pair::{Attempt, Pair, PairKey};
-use super::resources::Sent;
 use super::{Event, Inject, Node, TICK};
 use crate::dataplane::event::UdpPath;
 use crate::esp::{InboundSa, Limits, OutboundSa, SaParams};
@@ -124,7 +124,7 @@ impl Node {
         let mtu = self.width_on(now, (local, remote), path);
         let reason = self.first_reason(remote, path);
         let Some(mut pair) = self.pairs.get_mut(&(local, remote)) else { return };
-        pair.additional.retain(|other| *other != id);
+        pair.take_out(id);
         let before = pair.active.replace(id);
         drop(pair);
         let Some(outbound) = self.publish((local, remote), mtu) else { return };
@@ -305,7 +305,7 @@ impl Node {
 
     /// Tells IKE which SAs lived and which were sent on since the last reading, and path control who talks.
     pub(super) fn read_counters(&mut self, now: Instant) {
-        let mut sent = Sent::default();
+        let mut sent = BTreeMap::<PairKey, u64>::new();
         for child in self.children.values_mut() {
             let (received, sealed) = (child.inbound.packets(), child.outbound.packets());
             if received != child.seen_in {
@@ -318,11 +318,12 @@ impl Node {
             }
             let octets = child.outbound.bytes();
             if octets != child.seen_octets {
-                sent.add(child.pair, octets.saturating_sub(child.seen_octets));
+                let sum = sent.entry(child.pair).or_default();
+                *sum = sum.saturating_add(octets.saturating_sub(child.seen_octets));
                 child.seen_octets = octets;
             }
         }
-        for (key, octets) in sent.0 {
+        for (key, octets) in sent {
             self.paths_carry(now, key);
             self.widths_carry(now, key);
             self.ask_for_more(now, key, octets);

@@ -1,7 +1,6 @@
 //! Several child SAs of a pair, one for each queue of the data plane (RFC 9611): who sends much gets more of them, one a
 //! second.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,20 +10,6 @@ use super::{Inject, Node};
 use crate::dataplane::tables::Outbound;
 use crate::ike::ChildId;
 use crate::wire::ip::NEXT_HEADER_NONE;
-
-/// SAs of a pair that we ask for, the first one included.
-const MOST: usize = 8;
-
-/// Inner octets that each pair sent between two readings of the counters; only those that sent something.
-#[derive(Default)]
-pub(super) struct Sent(pub(super) BTreeMap<PairKey, u64>);
-
-impl Sent {
-    pub(super) fn add(&mut self, key: PairKey, octets: u64) {
-        let sum = self.0.entry(key).or_default();
-        *sum = sum.saturating_add(octets);
-    }
-}
 
 impl Pair {
     /// This one is not sent on beside the active one any more. Was it?
@@ -121,7 +106,8 @@ impl Node {
 
     /// The pair sent so much within a second: is it worth one more SA?
     pub(super) fn ask_for_more(&mut self, now: Instant, key: PairKey, octets: u64) {
-        let most = self.config.queues.min(MOST).saturating_sub(1);
+        // IKE has a bound of its own, too.
+        let most = self.config.queues.saturating_sub(1);
         if most == 0 || octets < self.config.bulk || self.leaving {
             return;
         }

@@ -124,7 +124,10 @@ fn a_pair_that_sends_much_gets_an_sa_for_each_queue() {
     let two = spread(4);
     let outbound = two.outbound(0);
     for flow in 0..4 {
-        assert!(outbound.sa_for(flow).packets() > 5, "every fourth flow goes by the SA of {flow}");
+        assert!(
+            outbound.sa_at(outbound.place_for(flow)).packets() > 5,
+            "every fourth flow goes by the SA of {flow}"
+        );
     }
     assert_eq!((two.states(0, "active"), two.states(0, "additional"), two.states(0, "draining")), (1, 3, 0));
     // The other end sends on them, too.

@@ -108,22 +108,14 @@ impl Buckets {
         let folded = (product >> 64) as u64 ^ product as u64 ^ self.keys[0].rotate_left(32);
         let mixed = u128::from(folded) * u128::from(self.keys[1] | 1);
         let tag = (mixed >> 64) as u64 ^ mixed as u64;
-        let [first, others @ ..] = &self.sets[tag as usize % SETS];
-        let mut fullest = (first.full_at.load(Ordering::Relaxed), first);
-        if first.tag.load(Ordering::Relaxed) == tag {
-            return first;
-        }
-        for place in others {
-            if place.tag.load(Ordering::Relaxed) == tag {
-                return place;
-            }
-            let full_at = place.full_at.load(Ordering::Relaxed);
-            if full_at < fullest.0 {
-                fullest = (full_at, place);
-            }
-        }
-        fullest.1.tag.store(tag, Ordering::Relaxed);
-        fullest.1
+        let set = &self.sets[tag as usize % SETS];
+        let known = set.iter().find(|place| place.tag.load(Ordering::Relaxed) == tag);
+        known.unwrap_or_else(|| {
+            let fullest = set.iter().min_by_key(|place| place.full_at.load(Ordering::Relaxed));
+            let place = fullest.unwrap_or(&set[0]);
+            place.tag.store(tag, Ordering::Relaxed);
+            place
+        })
     }
 }
 

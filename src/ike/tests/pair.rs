@@ -378,7 +378,7 @@ impl Pair {
         }
     }
 
-    /// Six rounds on a network that loses, repeats, spoils and delays.
+    /// Six rounds on a network that loses, repeats, spoils and delays, and then time to settle.
     pub(super) fn in_a_storm(&mut self, mut round: impl FnMut(&mut Self, usize)) {
         let bad = Conditions { loss: 200, duplicate: 100, corrupt: 50, jitter: ms(40), ..Conditions::CALM };
         self.network.set_conditions(bad);
@@ -388,6 +388,8 @@ impl Pair {
             self.traffic();
         }
         self.network.set_conditions(Conditions::CALM);
+        self.settle();
+        self.settle();
     }
 
     pub(super) fn active(&self, host: usize) -> &ChildSa {
