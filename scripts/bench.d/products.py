@@ -17,7 +17,7 @@ from machine import SIDES, Failed, Pair, other, run
 
 ROOT = Path(__file__).resolve().parents[2]
 INNER_MTU = 1400
-OFFLOADS = ("tun-offload", "coalesce", "udp-gso", "udp-gro")
+OFFLOADS = ("tun-offload", "coalesce", "udp-gso", "udp-gro", "idle-polling")
 HOMES = {"left": "2002:c633:6401:1", "right": "2002:c633:6402:1"}
 
 

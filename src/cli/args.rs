@@ -315,7 +315,7 @@ pub(super) struct UpArgs {
     /// Write the keys of every security association to FILE, for Wireshark. Whoever reads it can read the traffic.
     #[arg(long, value_name = "FILE")]
     pub(super) keylog: Option<PathBuf>,
-    /// Do without this offload of the data plane, where a driver or a kernel gets it wrong: tun-offload, coalesce, udp-gso or udp-gro. Slower, and nothing else
+    /// Do without this, where a driver or a kernel gets it wrong: tun-offload, coalesce, udp-gso, udp-gro, or idle-polling, which keeps the CPUs of a virtual machine awake while much is carried. Slower, and nothing else
     #[arg(long, value_name = "OFFLOAD", env = "DOMICILE_WITHOUT", value_delimiter = ',')]
     pub(super) without: Vec<Feature>,
     /// Carry packets by so many queues with two threads each [default: what the configuration says, or else half the CPUs]

@@ -7,6 +7,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
+use super::awake::Watch;
 use super::config::Config;
 use super::error::Error;
 use super::speed::Speed;
@@ -145,7 +146,7 @@ impl Edge {
             tracing::warn!(count, wanted = config.queues, "the kernel has fewer queues than were asked for");
         }
         let sockets = queues.iter().map(|queue| queue.udp_send.clone()).collect();
-        let speed = Arc::new(Speed { features, accepts: tun.writer().accepts(), sockets });
+        let accepts = tun.writer().accepts();
         let edges = worker::Edges {
             queues,
             ike_receive: ike.as_ref().map(|ike| ike.receiver(stop.clone())),
@@ -154,6 +155,8 @@ impl Edge {
             single: thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1),
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
+        let awake = features.idle_polling.then(|| Watch::start(workers.summary())).flatten();
+        let speed = Arc::new(Speed { features, accepts, sockets, awake });
         Ok((Self { netlink, plan, workers, speed, tun: tun.writer(), udp, ike, filtered, owners }, events))
     }
 

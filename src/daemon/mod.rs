@@ -1,5 +1,6 @@
 //! The program around the cores: configuration, event loop, control socket, telemetry.
 
+mod awake;
 pub mod config;
 pub mod control;
 pub mod errands;

@@ -1,5 +1,6 @@
 //! What makes the data plane as fast as it is here and now, as `status` tells it.
 
+use super::awake::Watch;
 use crate::api::DataPlaneStatus;
 use crate::dataplane::offload::{Accepts, Feature, Features};
 use crate::io::udp::Udp;
@@ -11,6 +12,8 @@ pub(super) struct Speed {
     pub(super) accepts: Accepts,
     /// One for each queue.
     pub(super) sockets: Vec<Udp>,
+    /// What keeps the CPUs awake, where that helps.
+    pub(super) awake: Option<Watch>,
 }
 
 impl Speed {
@@ -21,18 +24,25 @@ impl Speed {
 
     pub(super) fn status(&self) -> DataPlaneStatus {
         let named = |used: bool| {
-            let features = Feature::ALL.into_iter().filter(move |feature| self.uses(*feature) == used);
+            let features = Feature::ALL.into_iter().filter(move |feature| self.uses(*feature) == Some(used));
             features.map(|feature| feature.to_string()).collect()
         };
-        DataPlaneStatus { queues: self.queues(), offloads: named(true), missing: named(false) }
+        DataPlaneStatus {
+            queues: self.queues(),
+            offloads: named(true),
+            missing: named(false),
+            idle_polling: self.awake.as_ref().map(Watch::is_awake),
+        }
     }
 
-    fn uses(&self, feature: Feature) -> bool {
+    /// Whether an offload is in use; `None`: it is something else.
+    fn uses(&self, feature: Feature) -> Option<bool> {
         match feature {
-            Feature::TunOffload => self.accepts.tcp,
-            Feature::Coalesce => self.features.coalesce && self.accepts.tcp,
-            Feature::UdpGso => self.sockets.iter().all(Udp::segments),
-            Feature::UdpGro => self.sockets.iter().all(Udp::joins),
+            Feature::TunOffload => Some(self.accepts.tcp),
+            Feature::Coalesce => Some(self.features.coalesce && self.accepts.tcp),
+            Feature::UdpGso => Some(self.sockets.iter().all(Udp::segments)),
+            Feature::UdpGro => Some(self.sockets.iter().all(Udp::joins)),
+            Feature::IdlePolling => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::batch::SendReport;
+use super::bulk::Bulk;
 use super::relay::{self, Refusal};
 
 /// Time since some moment before the start of the workers, the same for all of them, never going back.
@@ -132,6 +133,8 @@ pub struct Counters {
     received: Traffic,
     datagrams_sent: AtomicU64,
     keepalives: AtomicU64,
+    /// The same for all workers.
+    bulk: Arc<Bulk>,
 }
 
 #[derive(Default)]
@@ -173,6 +176,7 @@ impl Counters {
     /// Counts delivered packets and their inner octets.
     pub fn received(&self, packets: u64, octets: u64) {
         self.received.add(packets, octets);
+        self.bulk.note(packets);
     }
 
     /// Counts a NAT keepalive.
@@ -183,6 +187,7 @@ impl Counters {
     /// Counts what the socket did.
     pub fn report(&self, report: SendReport) {
         bump(&self.datagrams_sent, report.sent);
+        self.bulk.note(report.sent);
         self.count_drops(DropReason::SendTooBig, report.too_big);
         self.count_drops(DropReason::SendUnreachable, report.unreachable);
         self.count_drops(DropReason::SendForbidden, report.forbidden);
@@ -214,14 +219,20 @@ impl Counters {
 pub struct Summary {
     workers: Vec<Arc<Counters>>,
     relays: Vec<Arc<relay::Counters>>,
+    bulk: Arc<Bulk>,
 }
 
 impl Summary {
     /// Counters for one more worker.
     pub fn add_worker(&mut self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters { bulk: Arc::clone(&self.bulk), ..Counters::default() });
         self.workers.push(Arc::clone(&counters));
         counters
+    }
+
+    /// What the workers say when they carry many packets at once.
+    pub fn bulk(&self) -> &Bulk {
+        &self.bulk
     }
 
     /// One more relay.

@@ -47,6 +47,7 @@
 //! ```
 
 pub mod batch;
+pub mod bulk;
 pub mod coalesce;
 pub mod counters;
 pub mod ecn;

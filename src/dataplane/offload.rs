@@ -19,11 +19,13 @@ pub struct Features {
     pub udp_gso: bool,
     /// Receiving many datagrams as one (UDP_GRO).
     pub udp_gro: bool,
+    /// While much is carried, idle CPUs of a virtual machine look for work instead of halting.
+    pub idle_polling: bool,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        Self { tun_offload: true, coalesce: true, udp_gso: true, udp_gro: true }
+        Self { tun_offload: true, coalesce: true, udp_gso: true, udp_gro: true, idle_polling: true }
     }
 }
 
@@ -36,6 +38,7 @@ impl Features {
             Feature::Coalesce => self.coalesce = false,
             Feature::UdpGso => self.udp_gso = false,
             Feature::UdpGro => self.udp_gro = false,
+            Feature::IdlePolling => self.idle_polling = false,
         }
         self
     }
@@ -52,11 +55,14 @@ pub enum Feature {
     UdpGso,
     /// `udp-gro`
     UdpGro,
+    /// `idle-polling`
+    IdlePolling,
 }
 
 impl Feature {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::TunOffload, Self::Coalesce, Self::UdpGso, Self::UdpGro];
+    pub const ALL: [Self; 5] =
+        [Self::TunOffload, Self::Coalesce, Self::UdpGso, Self::UdpGro, Self::IdlePolling];
 }
 
 impl fmt::Display for Feature {
@@ -66,13 +72,14 @@ impl fmt::Display for Feature {
             Self::Coalesce => "coalesce",
             Self::UdpGso => "udp-gso",
             Self::UdpGro => "udp-gro",
+            Self::IdlePolling => "idle-polling",
         })
     }
 }
 
 /// Not the name of an offload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no offload: use tun-offload, coalesce, udp-gso or udp-gro")]
+#[error("'{0}' is no offload: use tun-offload, coalesce, udp-gso, udp-gro or idle-polling")]
 pub struct UnknownFeature(String);
 
 impl FromStr for Feature {
@@ -144,7 +151,13 @@ mod tests {
             assert_ne!(without, off);
             off = without;
         }
-        let none = Features { tun_offload: false, coalesce: false, udp_gso: false, udp_gro: false };
+        let none = Features {
+            tun_offload: false,
+            coalesce: false,
+            udp_gso: false,
+            udp_gro: false,
+            idle_polling: false,
+        };
         assert_eq!(off, none);
         assert_eq!("gso".parse::<Feature>(), Err(UnknownFeature("gso".to_owned())));
     }

@@ -9,6 +9,7 @@ pub mod route;
 pub mod sys;
 pub mod tun;
 pub mod udp;
+pub mod wakefulness;
 
 mod bpf;
 mod mmsg;
