@@ -92,20 +92,25 @@ mod tests {
         // One is this test's, one is what makes others.
         let state = || (is_awake.load(Ordering::Relaxed), Arc::strong_count(&request) - 2);
 
+        let batch = |packets| {
+            let before = worker.received_packets();
+            worker.received(packets, 1380 * packets);
+            worker.end_batch(before);
+        };
         // A super-packet now and then.
         for _ in 0..20 {
-            worker.received(45, 60_000);
+            batch(45);
             tokio::time::sleep(PERIOD).await;
             assert_eq!(state(), (false, 0));
         }
         // Bulk, with a pause that is too short.
         for _ in 0..20 {
-            worker.received(MUCH, 60_000);
+            batch(MUCH);
             tokio::time::sleep(PERIOD).await;
         }
         assert_eq!(state(), (true, 1));
         tokio::time::sleep(PERIOD * (CALM - 2)).await;
-        worker.received(MUCH, 60_000);
+        batch(MUCH);
         tokio::time::sleep(PERIOD * 2).await;
         assert_eq!(state(), (true, 1));
         // The end of it.

@@ -176,7 +176,16 @@ impl Counters {
     /// Counts delivered packets and their inner octets.
     pub fn received(&self, packets: u64, octets: u64) {
         self.received.add(packets, octets);
-        self.bulk.note(packets);
+    }
+
+    /// Packets delivered.
+    pub fn received_packets(&self) -> u64 {
+        self.received.packets.load(Ordering::Relaxed)
+    }
+
+    /// A batch was worked off; `before` it, so many packets had been delivered.
+    pub fn end_batch(&self, before: u64) {
+        self.bulk.note(self.received_packets().wrapping_sub(before));
     }
 
     /// Counts a NAT keepalive.

@@ -59,9 +59,11 @@ impl<U: UdpReceive, R: TunRead, W: TunWrite, S: UdpSend> Inbound<U, R, W, S> {
             let received = is_expected && self.desk.receive(&mut self.socket, &mut batch)?;
             is_expected = true;
             if received {
+                let before = self.desk.counters.received_packets();
                 self.work_off(&batch, (self.desk.clock)());
                 // What is held leaves with the batch: never by a timer.
                 self.delivery.flush();
+                self.desk.counters.end_batch(before);
                 self.forward.end_batch(&self.desk);
             }
             // Whoever was woken by what was just done may be waiting for this very CPU: no look more than there is reason for.
