@@ -204,7 +204,7 @@ pub fn complete(packet: &mut [u8], partial: PartialChecksum) -> Result<(), Split
     let (start, field) = (usize::from(partial.start), usize::from(partial.offset));
     let summed = packet.get_mut(start..).filter(|_| start >= HEADER_LEN).ok_or(SplitError::Checksum)?;
     let sum = !checksum::sum(summed);
-    // Zero would mean "none" in UDP; elsewhere both are the same number.
+    // Zero would mean "none" in UDP; elsewhere both are the same number, and Linux (skb_checksum_help) does the same.
     put(summed, field, never_zero(sum).to_be_bytes()).ok_or(SplitError::Checksum)
 }
 
