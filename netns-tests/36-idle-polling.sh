@@ -8,7 +8,7 @@ held() { find "/proc/$(cat "$DIR/$1.pid")/fd" -lname /dev/cpu_dma_latency | wc -
 # polls HOST WORD COUNT: what status says, and how many requests the daemon holds.
 polls() { [ "$(status "$1" .data_plane.idle_polling) $(held "$1")" = "$2 $3" ]; }
 
-if ! grep -qx haltpoll /sys/devices/system/cpu/cpuidle/current_driver; then
+if ! grep -sqx haltpoll /sys/devices/system/cpu/cpuidle/current_driver; then
     iperf b $B6 a -t 2 >/dev/null
     for host in a b; do polls $host null 0 || fail "$host: $(status $host .data_plane), requests: $(held $host)"; done
     say "idle CPUs of this machine are left alone"

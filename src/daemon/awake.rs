@@ -51,6 +51,7 @@ async fn watch<Held>(summary: Summary, is_awake: Arc<AtomicBool>, hold: impl Fn(
     loop {
         summary.bulk().begins().await;
         let mut held = None;
+        // One look is enough to see that it was no more than a super-packet now and then.
         let mut calm = CALM - 1;
         let mut carried = packets(&summary);
         while calm < CALM {

@@ -146,7 +146,6 @@ impl Edge {
             tracing::warn!(count, wanted = config.queues, "the kernel has fewer queues than were asked for");
         }
         let sockets = queues.iter().map(|queue| queue.udp_send.clone()).collect();
-        let accepts = tun.writer().accepts();
         let edges = worker::Edges {
             queues,
             ike_receive: ike.as_ref().map(|ike| ike.receiver(stop.clone())),
@@ -156,7 +155,7 @@ impl Edge {
         };
         let (workers, events) = worker::start(edges, reader, Arc::new(stop), sys::monotonic)?;
         let awake = features.idle_polling.then(|| Watch::start(workers.summary())).flatten();
-        let speed = Arc::new(Speed { features, accepts, sockets, awake });
+        let speed = Arc::new(Speed { features, accepts: tun.writer().accepts(), sockets, awake });
         Ok((Self { netlink, plan, workers, speed, tun: tun.writer(), udp, ike, filtered, owners }, events))
     }
 

@@ -204,8 +204,9 @@ pub fn complete(packet: &mut [u8], partial: PartialChecksum) -> Result<(), Split
     let (start, field) = (usize::from(partial.start), usize::from(partial.offset));
     let summed = packet.get_mut(start..).filter(|_| start >= HEADER_LEN).ok_or(SplitError::Checksum)?;
     let sum = !checksum::sum(summed);
-    // Zero would mean "none" in UDP; elsewhere both are the same number, and Linux (skb_checksum_help) does the same.
-    put(summed, field, never_zero(sum).to_be_bytes()).ok_or(SplitError::Checksum)
+    // Only what has its checksum where UDP has it may be UDP.
+    let sum = if field == udp::CHECKSUM { never_zero(sum) } else { sum };
+    put(summed, field, sum.to_be_bytes()).ok_or(SplitError::Checksum)
 }
 
 /// A UDP checksum that sums up to zero is sent as all ones (RFC 768, RFC 8200 §8.1).
