@@ -20,7 +20,7 @@ pub struct PathsStatus {
     /// Octets of the largest inner packet; larger ones are answered with Packet Too Big.
     pub mtu: u16,
     /// `proven`, `searching`, `narrow` (packets of 1,280 octets, the least that IPv6 may be told, do not pass) or
-    /// `configured` (the peer is not one of us: nothing there answers a probe).
+    /// `configured` (the peer is not one of us, and sends no echo back).
     pub mtu_state: String,
     /// Inner packets of `mtu` octets were shown to pass; `null`: not yet, or nobody can.
     pub proven_mtu: Option<u16>,

@@ -54,6 +54,8 @@ pub enum Control {
     Mobility(Vec<u8>),
     /// The body of a dummy packet (RFC 4303 §2.6) that is a message of path control between two of us.
     Path(Vec<u8>),
+    /// The answer to an echo of ours (`wire::echo`), from a peer that is not one of us.
+    Echo(Vec<u8>),
 }
 
 /// One event.

@@ -10,8 +10,8 @@ use super::relay::{Payload, Relayed};
 use super::tables::Receiving;
 use crate::esp::{OpenError, Opener};
 use crate::wire::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_MOBILITY, NEXT_HEADER_NONE};
-use crate::wire::path;
 use crate::wire::udp_encap::{self, Datagram};
+use crate::wire::{echo, path};
 
 /// What a datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub enum Inner {
     Mobility,
     /// The body of a dummy packet that is a message of path control.
     Path,
+    /// An IPv6 packet for the control plane: the answer to an echo of ours.
+    Echo,
 }
 
 /// What an authenticated packet tells besides its content.
@@ -171,13 +173,17 @@ impl<'a> Run<'a> {
         if (view.source(), view.destination()) != (params.remote, params.local) {
             return Err(DropReason::Selectors);
         }
-        let mobility = view.next_header() == NEXT_HEADER_MOBILITY;
+        let inner = match view.next_header() {
+            NEXT_HEADER_MOBILITY => Inner::Mobility,
+            _ if echo::reply(&view).is_some() => Inner::Echo,
+            _ => Inner::Packet,
+        };
         let before = ecn::of_traffic_class(view.traffic_class());
         let after = ecn::decapsulated(before, outer_ecn).ok_or(DropReason::Congestion)?;
         if after != before {
             ecn::set(packet, after);
         }
-        Ok(if mobility { Inner::Mobility } else { Inner::Packet })
+        Ok(inner)
     }
 }
 

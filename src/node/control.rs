@@ -18,6 +18,10 @@ impl Node {
                 let key = child.pair;
                 self.handle_path_message(now, key, from, body);
             }
+            Control::Echo(packet) => {
+                let key = child.pair;
+                self.handle_echo(now, key, packet);
+            }
             Control::Mobility(packet) => {
                 tracing::trace!(%by, %to, from = %from.remote, message = ?mobility::parse(packet).map(|inner| inner.message), "mobility says");
                 let of = ChildOf::new(child, from, packet.len());

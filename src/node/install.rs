@@ -8,6 +8,7 @@ use rand_core::Rng;
 
 use super::child::Child;
 use super::pair::{Attempt, Pair, PairKey};
+use super::widths::Asking;
 use super::{Event, Inject, Node, TICK};
 use crate::dataplane::event::UdpPath;
 use crate::esp::{InboundSa, Limits, OutboundSa, SaParams};
@@ -101,9 +102,8 @@ impl Node {
         pair.installed.push(sa.id);
         let first = pair.active.is_none();
         drop(pair);
-        if sa.peer_is_domicile {
-            self.begin_widths(key, sa.send_now);
-        }
+        let asking = if sa.peer_is_domicile { Asking::Challenges } else { Asking::Echoes };
+        self.begin_widths(key, asking, sa.send_now);
         if sa.send_now || first {
             self.send(now, sa.id, sa.additional);
         }

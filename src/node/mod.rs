@@ -28,6 +28,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod widths;
+#[cfg(test)]
+mod widths_tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};

@@ -16,15 +16,17 @@ use crate::sim::scenario::{Scenario, address, entity};
 const PACKETS: usize = 12;
 const BULK: u64 = 1000;
 
-struct Two {
-    hosts: [Host; 2],
-    now: Instant,
+pub(super) struct Two {
+    pub(super) hosts: [Host; 2],
+    pub(super) now: Instant,
+    /// Longer datagrams are lost.
+    pub(super) width: usize,
     number: u64,
 }
 
 impl Two {
     /// Both with so many queues.
-    fn new(queues: usize, change: impl Fn(&mut Config)) -> Self {
+    pub(super) fn new(queues: usize, change: impl Fn(&mut Config)) -> Self {
         let now = Instant::now();
         let mut configs = Scenario::new(1).configs;
         configs.iter_mut().for_each(|config| config.queues = queues);
@@ -40,18 +42,18 @@ impl Two {
             }
             Host::new(config, entity(at), address(at, 0), [at as u8 + 1; 32], now)
         });
-        Self { hosts, now, number: 0 }
+        Self { hosts, now, width: usize::MAX, number: 0 }
     }
 
     /// Everything that is under way arrives.
-    fn deliver(&mut self) {
+    pub(super) fn deliver(&mut self) {
         loop {
             let sent: Vec<_> =
                 self.hosts.iter_mut().flat_map(|host| std::mem::take(&mut host.sent)).collect();
             if sent.is_empty() {
                 return;
             }
-            for datagram in sent {
+            for datagram in sent.into_iter().filter(|datagram| datagram.payload.len() <= self.width) {
                 let to = self.hosts.iter_mut().find(|host| host.v4 == *datagram.destination.ip());
                 to.into_iter().for_each(|host| host.from_network(self.now, &datagram));
             }
@@ -59,7 +61,7 @@ impl Two {
     }
 
     /// One machine sends a packet of the next flow.
-    fn send(&mut self, from: usize, length: usize) {
+    pub(super) fn send(&mut self, from: usize, length: usize) {
         self.number += 1;
         let packet = packet(entity(from), entity(1 - from), self.number, length);
         self.hosts[from].from_application(self.now, &packet);

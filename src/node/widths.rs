@@ -2,8 +2,8 @@
 //! becomes the limit in the data plane's table.
 //!
 //! Challenges and responses are those of path control, and pairs that have no path control (configured endpoints, home
-//! agents) speak them, too. A peer that is not one of us answers nothing inside ESP: its paths keep the configured MTU
-//! (decision 0016).
+//! agents) speak them, too. A peer that is not one of us sends a challenge back when it comes as an ICMPv6 echo; if not even
+//! that, its paths keep the configured MTU (decision 0016).
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -15,18 +15,29 @@ use super::pair::PairKey;
 use super::{Event, Inject, Node};
 use crate::dataplane::event::UdpPath;
 use crate::path::pmtu::PathMtu;
-use crate::wire::ip::NEXT_HEADER_NONE;
-use crate::wire::path::{Body, Message};
+use crate::wire::echo;
+use crate::wire::ip::{Ipv6View, NEXT_HEADER_IPV6, NEXT_HEADER_NONE};
+use crate::wire::path::{Body, MIN_CHALLENGE, Message};
 
 /// Paths of a pair that are remembered, the one in use included: who goes to and fro between relay and direct path
 /// does not search anew each time.
 const REMEMBERED: usize = 4;
 
-/// Most for a peer that cannot be asked: what an Ethernet carries.
-const MAX_UNASKED: u16 = 1438;
+/// Most for a peer that is not one of us, and may not answer: what an Ethernet carries.
+const MAX_FOREIGN: u16 = 1438;
+
+/// How a peer is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// It is one of us.
+    Challenges,
+    /// It is not.
+    Echoes,
+}
 
 /// The paths of a pair.
 pub(super) struct Widths {
+    asking: Asking,
     /// The one in use first.
     known: VecDeque<(UdpPath, PathMtu)>,
     /// What the data plane was told last: the MTU, and whether not even that passes.
@@ -44,8 +55,8 @@ impl Timed for Widths {
 }
 
 impl Widths {
-    fn new() -> Self {
-        Self { known: VecDeque::with_capacity(1), told: None, asks: false, answered: false }
+    fn new(asking: Asking) -> Self {
+        Self { asking, known: VecDeque::with_capacity(1), told: None, asks: false, answered: false }
     }
 
     fn in_use(&self) -> Option<&PathMtu> {
@@ -58,9 +69,11 @@ impl Widths {
 }
 
 impl Node {
-    /// There is a child SA with another of us: the widths of its paths can be found, as soon as the peer has it, too.
-    pub(super) fn begin_widths(&mut self, key: PairKey, peer_has_it: bool) {
-        self.widths.or_insert_with(key, Widths::new).asks |= peer_has_it;
+    /// There is a child SA: the widths of its paths can be found, as soon as the peer has it, too.
+    pub(super) fn begin_widths(&mut self, key: PairKey, asking: Asking, peer_has_it: bool) {
+        let mut widths = self.widths.or_insert_with(key, || Widths::new(asking));
+        widths.asking = asking;
+        widths.asks |= peer_has_it;
     }
 
     /// The first packet came on this inbound SA: the peer has it.
@@ -76,12 +89,13 @@ impl Node {
     /// The limit for packets of this pair on this path, which is the one in use from now on. Call
     /// [`Self::drain_widths`] when the child SA is the active one.
     pub(super) fn width_on(&mut self, now: Instant, key: PairKey, path: UdpPath) -> u16 {
-        let max = self.config.mtu;
+        let asking = self.widths.get(&key).map_or(Asking::Echoes, |widths| widths.asking);
+        let max = self.most(asking);
         // What path control has seen pass before it chose the path.
         let seen = self.paths.get(&key).filter(|_| path.relay.is_none());
         let seen = seen.and_then(|paths| paths.agent.proven_size());
         let rtt = self.ike.list_between(now, key).find_map(|ike| ike.rtt);
-        let Some(mut widths) = self.widths.get_mut(&key) else { return max.min(MAX_UNASKED) };
+        let Some(mut widths) = self.widths.get_mut(&key) else { return max };
         let place = widths.known.iter().position(|(known, _)| *known == path);
         let known = place.and_then(|place| widths.known.remove(place)).map(|(_, width)| width);
         // It was proven anew: less than we remember is the truth, more is worth a search.
@@ -104,6 +118,14 @@ impl Node {
         widths.known.push_front((path, width));
         widths.known.truncate(REMEMBERED);
         mtu
+    }
+
+    /// The configured MTU, as far as such a peer may have it.
+    fn most(&self, asking: Asking) -> u16 {
+        match asking {
+            Asking::Challenges => self.config.mtu,
+            Asking::Echoes => self.config.mtu.min(MAX_FOREIGN),
+        }
     }
 
     /// Data was sent to this peer since the counters were last read.
@@ -171,11 +193,15 @@ impl Node {
             let mut token = [0; 8];
             self.rng.fill_bytes(&mut token);
             let Some(mut widths) = self.widths.get_mut(&key) else { return };
-            let asks = widths.asks;
+            let (asks, asking) = (widths.asks, widths.asking);
             let Some((path, width)) = widths.known.front_mut() else { return };
             let path = *path;
             let Some(size) = asks.then(|| width.poll_probe(now, token)).flatten() else { break };
             drop(widths);
+            if asking == Asking::Echoes {
+                self.send_echo(key, path, token, size);
+                continue;
+            }
             let body = Body::Challenge { token, size };
             let message = match self.paths.get(&key) {
                 Some(paths) => paths.agent.message(now, body),
@@ -199,6 +225,28 @@ impl Node {
         }
         self.publish(key, mtu);
         self.events.push_back(Event::MtuChanged { remote: key.1, path, mtu, narrow });
+    }
+
+    /// A challenge as the data of an echo: `size` is that of the whole packet, or the least possible one.
+    fn send_echo(&mut self, key: PairKey, path: UdpPath, token: [u8; 8], size: u16) {
+        let size = size.saturating_sub(echo::HEADERS).max(MIN_CHALLENGE);
+        let message = Message { moves: 0, in_use: false, body: Body::Challenge { token, size } };
+        if let Some(packet) = echo::request(key.0, key.1, &message.to_bytes()) {
+            self.send_own(key, |_| path, NEXT_HEADER_IPV6, packet);
+        }
+    }
+
+    /// An echo came back.
+    pub(super) fn handle_echo(&mut self, now: Instant, key: PairKey, packet: &[u8]) {
+        let view = Ipv6View::new(packet).ok();
+        let message = view.and_then(|view| Message::parse(echo::reply(&view)?).ok());
+        let known = match message.map(|message| message.body) {
+            Some(Body::Challenge { token, .. }) => self.width_answered(now, key, token),
+            Some(Body::Response { .. } | Body::Candidates { .. }) | None => false,
+        };
+        if !known {
+            self.count("path_unexpected");
+        }
     }
 
     /// Seals a message into a dummy packet.
@@ -226,13 +274,15 @@ impl Node {
 
     /// What `status` shows: the limit, what was shown to pass, and how far the search has come.
     pub(super) fn width_status(&self, key: PairKey) -> (u16, Option<u16>, &'static str) {
-        let Some(width) = self.widths.get(&key).and_then(Widths::in_use) else {
-            return (self.config.mtu.min(MAX_UNASKED), None, "configured");
+        let widths = self.widths.get(&key);
+        let Some((widths, width)) = widths.and_then(|widths| Some((widths, widths.in_use()?))) else {
+            return (self.most(Asking::Echoes), None, "configured");
         };
         let proven = width.proven_size().filter(|proven| *proven == width.mtu());
         let state = match proven {
             Some(_) => "proven",
             None if width.is_narrow() => "narrow",
+            None if widths.asking == Asking::Echoes && !widths.answered => "configured",
             None => "searching",
         };
         (width.mtu(), proven, state)

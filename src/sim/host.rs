@@ -296,6 +296,9 @@ impl Host {
             Ok(Inner::Path) => {
                 self.tell(now, DataEvent::Control { spi, path, what: Control::Path(packet) });
             }
+            Ok(Inner::Echo) => {
+                self.tell(now, DataEvent::Control { spi, path, what: Control::Echo(packet) });
+            }
             Err(_) => {}
         }
         if opened.news.first {

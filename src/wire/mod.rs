@@ -4,6 +4,7 @@
 //! panicking; a view that was checked once never panics afterwards.
 
 pub mod checksum;
+pub mod echo;
 pub mod esp;
 pub mod icmpv6;
 pub mod ike;

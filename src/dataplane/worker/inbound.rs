@@ -151,6 +151,7 @@ impl<U: UdpReceive, R: TunRead, W: TunWrite, S: UdpSend> Inbound<U, R, W, S> {
             Ok(Inner::Packet) => self.delivery.keep(len),
             Ok(Inner::Mobility) => self.control(spi, path, len, Control::Mobility),
             Ok(Inner::Path) => self.control(spi, path, len, Control::Path),
+            Ok(Inner::Echo) => self.control(spi, path, len, Control::Echo),
             Err(reason) => self.drop(reason, spi, path),
         }
         if !news.is_none() {
