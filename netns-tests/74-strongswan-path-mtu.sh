@@ -1,6 +1,6 @@
 # With a strongSwan: the MTU of the path to a peer that is not one of us is found, too, though routers on the way drop what is
 # too large and say nothing. We ask by INFORMATIONAL requests padded to the size that the ESP packet would have. One that does
-# not pass goes on in fragments (RFC 7383), so that the IKE SA survives its own probes. Who knows no fragments is not asked.
+# not pass costs nothing: the IKE SA survives its own probes. Who knows no IKE fragments (RFC 7383) is not asked.
 #
 #   a 198.51.100.1 ---- r (both links narrow, ICMP dropped) ---- 198.51.101.2 strongSwan s (userspace ESP)
 source "$TESTS/strongswan.sh"
@@ -49,7 +49,8 @@ carries() {
     flows; flows -R
 }
 spi() { status a '.peers[0].ike | map(.spi_i) | join(" ")'; }
-# same_ike WHEN: nobody closed or replaced the IKE SA.
+# same_ike WHEN: nobody closed or replaced the IKE SA, and charon understood every request. (As Debian builds it, with
+# mediation, it takes an INFORMATIONAL message in fragments for one that is not encrypted, and never answers.)
 same_ike() {
     local ended
     [ "$(spi)" = "$old" ] || fail "$1: the IKE SA $old became '$(spi)': $(tail -2 "$DIR/a.log")"
@@ -57,10 +58,10 @@ same_ike() {
     [ -z "$ended" ] || fail "$1: charon says: $ended"
     [ "$(charon_says s 'IKE_SA peer.* established between')" = 1 ] || fail "$1: charon has had more than one IKE SA"
 }
-# One line an IKE message: source, octets of the IPv4 packet, DF, exchange, response?, the first payload, message id.
+# One line an IKE message: source, octets of the IPv4 packet, DF, exchange, response?, the first payload.
 dissect() {
     tshark -r "$DIR/wire.pcap" -Y isakmp -T fields -e ip.src -e ip.len -e ip.flags.df -e isakmp.exchangetype -e isakmp.flag_r \
-        -e isakmp.nextpayload -e isakmp.messageid 2>/dev/null | awk -F'\t' -v OFS='\t' '{sub(/,.*/, "", $6); print}' >"$DIR/messages"
+        -e isakmp.nextpayload 2>/dev/null | awk -F'\t' -v OFS='\t' '{sub(/,.*/, "", $6); print}' >"$DIR/messages"
     [ -s "$DIR/messages" ] || fail "no IKE message was captured"
 }
 # messages CONDITION: how many lines there are, in words of awk; largest_of CONDITION: the octets of the largest.
@@ -74,7 +75,6 @@ entity a $A6
 swan_with yes
 peer a s $B6 "endpoint = \"$B4:4500\""
 start a
-capture a to-r "$DIR/wire.pcap" udp
 began=$(ms)
 reaches a $B6 3 || fail "no tunnel through 1400"
 talk small
@@ -84,15 +84,8 @@ expect a '.peers[0].children[0].suite' chacha20-poly1305
 [ "$(charon_says s 'generating IKE_SA_INIT response .*FRAG_SUP')" = 1 ] || fail "charon does not offer IKE fragments"
 ! fits 1380 || fail "1380 octets passed through 1400: the link is not narrow"
 found 1400 15
-end_capture "$DIR/wire.pcap"
 carries 1400
 same_ike "at the start"
-dissect
-[ "$(messages "$OURS && $FRAGMENT")" -ge 2 ] || fail "no INFORMATIONAL request went on in fragments: $(cat "$DIR/messages")"
-[ "$(largest_of "\$1 == \"$A4\" && $FRAGMENT")" -le 1280 ] || fail "a fragment is larger than fragment_size: $(cat "$DIR/messages")"
-awk -F'\t' "$OURS {if ($FRAGMENT) parts[\$7]++; else if (\$2 > 1400) whole[\$7]++}
-    END {for (id in whole) if (whole[id] > 3 || !parts[id]) exit 1}" "$DIR/messages" ||
-    fail "too large a request did not go on in fragments after three transmissions: $(cat "$DIR/messages")"
 
 # --- it shrinks under way ---------------------------------------------------------------------------------------------------
 talk large -s $(($(largest 1400) - 48))
