@@ -1,7 +1,7 @@
 # scripts/bench itself: every measure of the plain wire and of ours gives a figure, in the form that is promised; a product that is
 # not there is left out with its reason and stops nothing; Ctrl-C leaves no namespace. What the figures are is not judged here.
-BENCH="$TESTS/../scripts/bench --no-setup --domicile $DOMICILE --runs 1 --peers $DIR/none"
-SHORT="--only plain,domicile-aes256gcm,gotatun --seconds 1"
+BENCH="$TESTS/../scripts/bench --no-setup --domicile $DOMICILE --runs 1 --peers $DIR/none --bare-tunnel $DIR/none/bare-tunnel"
+SHORT="--only plain,domicile-aes256gcm,gotatun,bare-tunnel --seconds 1"
 timeout 200 $BENCH $SHORT --json "$DIR/bench.json" --svg "$DIR/bench.svg" >"$DIR/table" 2>"$DIR/progress" || fail "scripts/bench ended with $?: $(tail -3 "$DIR/progress")"
 
 jq -e 'type == "array" and length > 0 and all(.[];
@@ -21,10 +21,22 @@ for measure in tcp1_rekeying cpu_s_per_gib relay_cpu_s_per_gib rss first_packet 
 done
 if has gotatun tcp1; then fail "there are figures of a product that is not there"; fi
 grep -q '^left out: gotatun: there is no gotatun: cargo install' "$DIR/table" || fail "it does not say why gotatun is left out"
+grep -q '^left out: bare-tunnel: .* cargo build --release --example bare-tunnel$' "$DIR/table" || fail "it does not say why the bare tunnel is left out"
+if grep -q 'of the bare tunnel' "$DIR/table"; then fail "a comparison with what was not measured"; fi
 grep -qE '^1\. TCP, of plain veth: wanted at least 0\.5, measured [0-9.]+ \(.*\): (holds|DOES NOT HOLD)$' "$DIR/table" || fail "no verdict"
 grep -q '^1. TCP, against gotatun: wanted at least 6: not measured$' "$DIR/table" || fail "a verdict about what was not measured"
 python3 -c 'import sys, xml.etree.ElementTree as x; assert x.parse(sys.argv[1]).getroot().tag.endswith("svg")' "$DIR/bench.svg" || fail "no SVG"
-say "$(jq length "$DIR/bench.json") figures of two products, and why the third has none"
+say "$(jq length "$DIR/bench.json") figures of two products, and why two others have none"
+
+# It is measured only when it is named and built: where the build of the program has one beside it.
+bare=${DOMICILE%/*}/examples/bare-tunnel
+if [ -x "$bare" ]; then
+    timeout 60 $BENCH --bare-tunnel "$bare" --only domicile-aes256gcm,bare-tunnel,bare-tunnel-noencryption --measures tcp1,tcp1_nic,udp64_received,cpu_s_per_gib \
+        --seconds 1 --json "$DIR/bare.json" >"$DIR/bare" 2>&1 || fail "the bare tunnel: $(tail -3 "$DIR/bare")"
+    [ "$(jq '[.[] | select(.product | startswith("bare-tunnel"))] | length' "$DIR/bare.json")" = 8 ] || fail "the bare tunnel: $(grep bare-tunnel "$DIR/bare" | head -8)"
+    grep -qE '^not wanted by it: TCP, of the bare tunnel: measured [0-9.]+ ' "$DIR/bare" || fail "no comparison with the bare tunnel"
+    say "the bare tunnel carries, with encryption and without"
+fi
 
 PYTHONDONTWRITEBYTECODE=1 python3 -m doctest "$TESTS/../scripts/bench.d/report.py" || fail "the examples of report.py do not hold"
 

@@ -60,7 +60,8 @@ def positive(text):
 
 def arguments():
     defaults = argparse.Namespace(peers=ROOT / "target/bench-peers", domicile=ROOT / "target/release/domicile",
-                                  null_domicile=ROOT / "target/bench-null/release/domicile")
+                                  null_domicile=ROOT / "target/bench-null/release/domicile",
+                                  bare_tunnel=ROOT / "target/release/examples/bare-tunnel")
     known = catalogue(defaults)
     products, usual = [product.name for product in known], [product.name for product in known if product.by_default]
     about = {product.name: product.about() for product in known}
@@ -83,13 +84,15 @@ def arguments():
     add("--domicile", default=str(defaults.domicile), metavar="FILE", help="the program under test (default target/release/domicile)")
     add("--null-domicile", default=str(defaults.null_domicile), metavar="FILE",
         help="its build that encrypts nothing (default target/bench-null/release/domicile)")
+    add("--bare-tunnel", default=str(defaults.bare_tunnel), metavar="FILE",
+        help="the program of bare-tunnel (default target/release/examples/bare-tunnel)")
     add("--from", dest="earlier", metavar="FILE", help="measure nothing: show what is in this JSON file")
     add("--list", action="store_true", help="name the products and measures, and end")
     options = parser.parse_args()
     if options.profile:
         options.profile = os.path.abspath(options.profile)
         os.makedirs(options.profile, exist_ok=True)
-    for name in ("peers", "domicile", "null_domicile"):
+    for name in ("peers", "domicile", "null_domicile", "bare_tunnel"):
         setattr(options, name, os.path.abspath(getattr(options, name)))
     return options, products
 

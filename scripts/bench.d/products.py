@@ -17,6 +17,7 @@ from machine import SIDES, Failed, Pair, other, run
 
 ROOT = Path(__file__).resolve().parents[2]
 INNER_MTU = 1400
+GSO_MAX_SIZE = 59000  # as the daemon sets it for its device: src/io/netlink.rs
 OFFLOADS = ("tun-offload", "coalesce", "udp-gso", "udp-gro", "idle-polling")
 HOMES = {"left": "2002:c633:6401:1", "right": "2002:c633:6402:1"}
 
@@ -28,6 +29,13 @@ def program(*candidates):
         if found:
             return Path(found).resolve()
     return None
+
+
+def source_of(binary):
+    """The commit that a program was built of, behind a comma; nothing of one that was not built here."""
+    if ROOT not in Path(binary).parents:
+        return ""
+    return f", {run(['git', '-C', ROOT, 'describe', '--always', '--dirty'], check=False).strip()}"
 
 
 class Product:
@@ -87,10 +95,7 @@ class Domicile(Product):
         return f"{self.binary} is not there: {how}"
 
     def version(self):
-        said = run([self.binary, "--version"]).strip()
-        if ROOT not in Path(self.binary).parents:
-            return said
-        return f"{said}, {run(['git', '-C', ROOT, 'describe', '--always', '--dirty'], check=False).strip()}"
+        return run([self.binary, "--version"]).strip() + source_of(self.binary)
 
     def configure(self, pair, side, entities, peers, esp=()):
         """Writes the configuration of one side: its (name, address) and those of its peers, whose keys are there."""
@@ -364,6 +369,42 @@ class OpenVpn(Product):
         return True
 
 
+class BareTunnel(Product):
+    """the least that a tunnel in userspace does: TUN and UDP with every offload, AES-256-GCM in packets of the usual size, nothing else
+
+    A program of our own (bare_tunnel.rs) on the daemon's own TUN and UDP: the limit of what the daemon is built of."""
+
+    is_tunnel = True
+    by_default = False
+    DEVICE = "bare0"
+
+    def __init__(self, name, options, *arguments):
+        super().__init__(name, options)
+        self.binary, self.arguments = options.bare_tunnel, arguments
+
+    def about(self):
+        about = "the same without encryption: it copies" if self.arguments else super().about()
+        return f"{about} (measured if --only names it)"
+
+    def missing(self):
+        if os.access(self.binary, os.X_OK):
+            return None
+        return f"{self.binary} is not there: cargo build --release --example bare-tunnel"
+
+    def version(self):
+        return f"bare-tunnel{source_of(self.binary)}"
+
+    def start(self, pair):
+        for side in SIDES:
+            ends = [f"{Pair.ADDRESSES[end]}:4500" for end in (side, other(side))]
+            pair.daemon(side, [self.binary, self.DEVICE, *ends, *self.arguments])
+            pair.until(f"{self.name} has its device on the {side}",
+                       lambda: self.DEVICE in run(["ip", "-n", pair.netns(side), "-o", "link"]))
+            for change in (["addrgenmode", "none"], ["mtu", str(INNER_MTU), "up"], ["gso_max_size", str(GSO_MAX_SIZE)]):
+                run(["ip", "-n", pair.netns(side), "link", "set", self.DEVICE, *change])
+            run(["ip", "-n", pair.netns(side), "addr", "add", f"{self.inside[side]}/64", "dev", self.DEVICE, "nodad"])
+
+
 def catalogue(options):
     """Every product, in the order of the table."""
     peers = Path(options.peers)
@@ -381,6 +422,8 @@ def catalogue(options):
         WireGuard("wireguard-go", options, [peers / "bin/wireguard-go", "wireguard-go"], ["--foreground"], "apt-get install wireguard-go"),
         StrongSwan("strongswan", options),
         OpenVpn("openvpn", options),
+        BareTunnel("bare-tunnel", options),
+        BareTunnel("bare-tunnel-noencryption", options, "--no-encryption"),
     ] + [
         Domicile(f"domicile-without-{name}", options, aes, options.domicile, without=without)
         for name, without in [*((offload, offload) for offload in OFFLOADS), ("all", ",".join(OFFLOADS))]

@@ -4,6 +4,7 @@ import platform
 
 OURS = "domicile-"
 AES, CHACHA, NULL = "domicile-aes256gcm", "domicile-chacha20poly1305", "domicile-noencryption"
+BARE = "bare-tunnel"
 COLUMNS = 4
 
 
@@ -47,7 +48,7 @@ def aligned(rows):
 
 
 def best_peer(values, measure, products):
-    """The name and median of the best product that is neither ours nor the plain wire.
+    """The name and median of the best product that is neither ours nor the plain wire nor the bare tunnel, which nobody can use.
 
     >>> from collections import namedtuple
     >>> M = namedtuple("M", "name better")
@@ -56,9 +57,11 @@ def best_peer(values, measure, products):
     ('q', 2)
     >>> best_peer(v, M("x", "lower"), ["plain", "domicile-a", "p", "q"])
     ('p', 1)
+    >>> best_peer(v | {("bare-tunnel", "x"): 7}, M("x", "higher"), ["p", "q", "bare-tunnel"])
+    ('q', 2)
     """
     peers = [(values[name, measure.name], name) for name in products
-             if name != "plain" and not name.startswith(OURS) and (name, measure.name) in values]
+             if name != "plain" and not name.startswith((OURS, BARE)) and (name, measure.name) in values]
     if not peers:
         return None
     value, name = (max if measure.better == "higher" else min)(peers)
@@ -130,6 +133,10 @@ def verdicts(values):
     1. TCP, of plain veth: wanted at least 0.5, measured 0.600 (6.00 / 10.0): holds
     1. TCP, against gotatun: wanted at least 6, measured 3.00 (6.00 / 2.00): DOES NOT HOLD
     1. TCP, against strongSwan's userspace ESP: wanted at least 10: not measured
+    >>> [line for line in lines if "bare" in line]
+    []
+    >>> verdicts({("domicile-aes256gcm", "tcp1"): 6.0, ("bare-tunnel", "tcp1"): 8.0})[-1]
+    'not wanted by it: TCP, of the bare tunnel: measured 0.750 (6.00 / 8.00)'
     """
     lines = []
     for number, what, measure, mine, against, relation, bound in WANTED:
@@ -143,6 +150,9 @@ def verdicts(values):
         holds = ratio >= bound if relation == ">=" else ratio <= bound
         how = f" ({figure(ours)} / {figure(theirs)})" if against else ""
         lines.append(f"{words}, measured {figure(ratio)}{how}: {'holds' if holds else 'DOES NOT HOLD'}")
+    ours, most = values.get((AES, "tcp1")), values.get((BARE, "tcp1"))
+    if ours and most:
+        lines.append(f"not wanted by it: TCP, of the bare tunnel: measured {figure(ours / most)} ({figure(ours)} / {figure(most)})")
     return lines
 
 
