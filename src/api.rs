@@ -60,8 +60,8 @@ pub struct DataPlaneStatus {
     pub offloads: Vec<String>,
     /// The others: not wanted, or the kernel or the network device has none.
     pub missing: Vec<String>,
-    /// Whether idle CPUs are kept from halting at the moment, because much is carried; `None`: never on this machine, or it is
-    /// not wanted.
+    /// Whether idle CPUs are kept from halting at the moment, because much is carried; `None`: never on this machine, or
+    /// it is not wanted, or it was tried and may not be.
     #[serde(default)]
     pub idle_polling: Option<bool>,
 }

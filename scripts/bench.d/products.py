@@ -372,7 +372,7 @@ class OpenVpn(Product):
 class BareTunnel(Product):
     """the least that a tunnel in userspace does: TUN and UDP with every offload, AES-256-GCM in packets of the usual size, nothing else
 
-    A program of our own (bare_tunnel.rs) on the daemon's own TUN and UDP: the limit of what the daemon is built of."""
+    A program of our own (bare_tunnel.rs) on the daemon's own TUN and UDP: what those cost without all the rest."""
 
     is_tunnel = True
     by_default = False

@@ -35,18 +35,21 @@ impl Watch {
         let is_awake = Arc::<AtomicBool>::default();
         let task = tokio::spawn(watch(summary, Arc::clone(&is_awake), || {
             let held = wakefulness::hold();
-            held.inspect_err(|error| tracing::debug!(%error, "idle CPUs halt as before")).ok()
+            held.inspect_err(
+                |error| tracing::info!(%error, "idle CPUs halt while packets are carried, which is slower"),
+            )
+            .ok()
         }));
         Some(Self { task, is_awake })
     }
 
-    /// Whether they are kept awake at the moment.
-    pub(super) fn is_awake(&self) -> bool {
-        self.is_awake.load(Ordering::Relaxed)
+    /// Whether they are kept awake at the moment; `None`: it was tried, and may not be.
+    pub(super) fn is_awake(&self) -> Option<bool> {
+        (!self.task.is_finished()).then(|| self.is_awake.load(Ordering::Relaxed))
     }
 }
 
-/// Nothing is done, and no timer runs, until workers say that there is much at once.
+/// Nothing is done, and no timer runs, until workers say that there is much at once. It ends when that cannot be.
 async fn watch<Held>(summary: Summary, is_awake: Arc<AtomicBool>, hold: impl Fn() -> Option<Held>) {
     loop {
         summary.bulk().begins().await;
@@ -62,6 +65,9 @@ async fn watch<Held>(summary: Summary, is_awake: Arc<AtomicBool>, hold: impl Fn(
             } else {
                 calm = 0;
                 held = held.or_else(&hold);
+                if held.is_none() {
+                    return;
+                }
             }
             is_awake.store(held.is_some(), Ordering::Relaxed);
         }
@@ -78,6 +84,31 @@ fn packets(summary: &Summary) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_not_be_is_tried_once() {
+        let mut summary = Summary::default();
+        let worker = summary.add_worker();
+        let is_awake = Arc::<AtomicBool>::default();
+        let tries = Arc::<AtomicBool>::default();
+        let hold = {
+            let tries = Arc::clone(&tries);
+            move || -> Option<()> {
+                assert!(!tries.swap(true, Ordering::Relaxed), "tried again");
+                None
+            }
+        };
+        let task = tokio::spawn(watch(summary, Arc::clone(&is_awake), hold));
+        let watch = Watch { task, is_awake };
+        assert_eq!(watch.is_awake(), Some(false));
+        for _ in 0..20 {
+            let before = worker.received_packets();
+            worker.received(MUCH, 1380 * MUCH);
+            worker.end_batch(before);
+            tokio::time::sleep(PERIOD).await;
+        }
+        assert_eq!((watch.is_awake(), tries.load(Ordering::Relaxed)), (None, true));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn awake_while_there_is_much_and_not_long_after() {

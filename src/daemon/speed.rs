@@ -31,7 +31,7 @@ impl Speed {
             queues: self.queues(),
             offloads: named(true),
             missing: named(false),
-            idle_polling: self.awake.as_ref().map(Watch::is_awake),
+            idle_polling: self.awake.as_ref().and_then(Watch::is_awake),
         }
     }
 
