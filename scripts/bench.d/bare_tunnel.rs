@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! datagram:                     | begins, ends, number (8) | ciphertext | tag (16) |
-//! all ciphertexts of a packet:  | kind (1) | is partial (1) | segment size (2) | checksum start, offset (2, 2) | packet |
+//! all ciphertexts of a packet:  | virtio_net_hdr (10) | packet |
 //! ```
 
 use std::convert::Infallible;
@@ -23,11 +23,11 @@ use domicile::dataplane::batch::{
     PacketBuffer, ReceiveBatch, SendBatch, TunRead, TunWrite, UdpReceive, UdpSend,
 };
 use domicile::dataplane::event::UdpPath;
-use domicile::dataplane::offload::{Features, Offload, PartialChecksum, Protocol, Segments};
+use domicile::dataplane::offload::Features;
 use domicile::io::sys::StopEvent;
 use domicile::io::tun::{Tun, TunReader, TunWriter};
 use domicile::io::udp::{Udp, UdpReceiver};
-use domicile::io::wakefulness;
+use domicile::io::{vnet, wakefulness};
 
 /// Both ends have it, and so has everybody who reads this: for measuring alone, it protects nothing.
 const KEY: [u8; 32] = [7; 32];
@@ -40,8 +40,9 @@ const BEGINS: u64 = 1 << 63;
 /// A packet ends in this datagram: it is whole if every number since its beginning has come.
 const ENDS: u64 = 1 << 62;
 const TAG: usize = 16;
-/// Octets in front of a packet. A [`PacketBuffer`] has room for them, so that nothing is copied for their sake.
-const PREFIX: usize = 8;
+/// Octets in front of a packet, as the TUN has them. A [`PacketBuffer`] has room for them, so that nothing is copied for their
+/// sake.
+const PREFIX: usize = vnet::HEADER_LEN;
 
 /// The least that a tunnel in userspace does, for measuring alone: its key is public, so that IT PROTECTS NOTHING.
 #[derive(Parser)]
@@ -169,10 +170,10 @@ impl Outbound {
 
     /// Datagrams of one packet stay together, so that they are one message to the kernel.
     fn seal(&mut self, packet: &mut PacketBuffer, batch: &mut SendBatch) {
-        let (offload, len) = (packet.offload(), packet.packet().len());
+        let (header, len) = (vnet::encode(packet.offload(), packet.packet()), packet.packet().len());
         let plaintext = packet.room_behind_mut(PREFIX).get_mut(..PREFIX + len).unwrap_or_default();
         if let Some(front) = plaintext.first_chunk_mut() {
-            *front = encode(offload);
+            *front = header;
         }
         let count = plaintext.len().div_ceil(CHUNK);
         if batch.reserve(plaintext.len() + count * (HEAD + TAG)).is_none() {
@@ -250,33 +251,9 @@ impl Inbound {
             (self.filled, self.next) = (end, number + 1);
             return Some(());
         }
-        let offload = decode(*room.first_chunk()?)?;
+        let offload = vnet::decode(*room.first_chunk()?).ok()?;
         self.packet.set_len(end.checked_sub(PREFIX)?);
         self.packet.set_offload(offload);
         self.tun.write(&mut self.packet).ok()
     }
-}
-
-/// What stands in front of a packet.
-fn encode(Offload { segments, checksum }: Offload) -> [u8; PREFIX] {
-    let (kind, size) = match segments {
-        None => (0, 0),
-        Some(Segments { protocol: Protocol::Tcp, size }) => (1, size),
-        Some(Segments { protocol: Protocol::Udp, size }) => (2, size),
-    };
-    let PartialChecksum { start, offset } = checksum.unwrap_or(PartialChecksum { start: 0, offset: 0 });
-    let ([s0, s1], [c0, c1], [o0, o1]) = (size.to_be_bytes(), start.to_be_bytes(), offset.to_be_bytes());
-    [kind, u8::from(checksum.is_some()), s0, s1, c0, c1, o0, o1]
-}
-
-fn decode([kind, is_partial, s0, s1, c0, c1, o0, o1]: [u8; PREFIX]) -> Option<Offload> {
-    let size = u16::from_be_bytes([s0, s1]);
-    let segments = match kind {
-        0 => None,
-        1 => Some(Segments { protocol: Protocol::Tcp, size }),
-        2 => Some(Segments { protocol: Protocol::Udp, size }),
-        _ => return None,
-    };
-    let [start, offset] = [[c0, c1], [o0, o1]].map(u16::from_be_bytes);
-    Some(Offload { segments, checksum: (is_partial != 0).then_some(PartialChecksum { start, offset }) })
 }

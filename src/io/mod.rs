@@ -9,9 +9,9 @@ pub mod route;
 pub mod sys;
 pub mod tun;
 pub mod udp;
+pub mod vnet;
 pub mod wakefulness;
 
 mod bpf;
 mod mmsg;
 mod steer;
-mod vnet;

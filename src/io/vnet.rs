@@ -9,7 +9,7 @@
 use crate::dataplane::offload::{Offload, PartialChecksum, Protocol, Segments};
 
 /// Octets of a `virtio_net_hdr`.
-pub(super) const HEADER_LEN: usize = 10;
+pub const HEADER_LEN: usize = 10;
 
 /// The checksum is begun only.
 const NEEDS_CSUM: u8 = 1;
@@ -32,11 +32,17 @@ const TCP_CWR: u8 = 0x80;
 
 /// A kind of super-packet that was never asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UnknownKind(pub(super) u8);
+pub struct UnknownKind(
+    /// VIRTIO_NET_HDR_GSO_… without its flag.
+    pub u8,
+);
 
 /// What is still to be done to the packet behind this header. `hdr_len` is not believed (its authors do not promise
 /// anything about it), and DATA_VALID needs nothing.
-pub(super) fn decode(header: [u8; HEADER_LEN]) -> Result<Offload, UnknownKind> {
+///
+/// # Errors
+/// A kind that is not ours.
+pub fn decode(header: [u8; HEADER_LEN]) -> Result<Offload, UnknownKind> {
     let [flags, kind, _, _, s0, s1, c0, c1, o0, o1] = header;
     let protocol = match kind & !GSO_ECN {
         GSO_NONE => None,
@@ -53,7 +59,7 @@ pub(super) fn decode(header: [u8; HEADER_LEN]) -> Result<Offload, UnknownKind> {
 }
 
 /// The header for a packet.
-pub(super) fn encode(offload: Offload, packet: &[u8]) -> [u8; HEADER_LEN] {
+pub fn encode(offload: Offload, packet: &[u8]) -> [u8; HEADER_LEN] {
     let Offload { segments, checksum } = offload;
     let transport = checksum.map_or(0, |partial| usize::from(partial.start));
     let octet = |at: usize| packet.get(transport + at).copied().unwrap_or(0);
