@@ -11,15 +11,14 @@ impl Node {
     /// A message out of a child SA; whose it is, its SPI tells.
     pub(super) fn control(&mut self, now: Instant, spi: u32, from: UdpPath, what: &Control) {
         let Some(child) = self.by_spi.get(&spi).and_then(|id| self.children.get(id)) else { return };
-        let (to, by) = child.pair;
+        let key = child.pair;
+        let (to, by) = key;
         match what {
             Control::Path(body) => {
                 tracing::trace!(%by, %to, from = %from.remote, message = ?path::Message::parse(body), "path control says");
-                let key = child.pair;
                 self.handle_path_message(now, key, from, body);
             }
             Control::Echo(packet) => {
-                let key = child.pair;
                 self.handle_echo(now, key, packet);
             }
             Control::Mobility(packet) => {

@@ -73,21 +73,22 @@ impl Two {
         for _ in 0..seconds {
             (0..packets).for_each(|_| self.send(0, 500));
             self.send(1, 500);
-            let end = self.now + Duration::from_secs(1);
-            while let Some(at) = self
-                .hosts
-                .iter()
-                .filter_map(Host::poll_timeout)
-                .map(|(at, _)| at)
-                .min()
-                .filter(|at| *at <= end)
-            {
-                self.now = self.now.max(at);
-                self.hosts.iter_mut().for_each(|host| host.handle_timeout(self.now));
-                self.deliver();
-            }
-            self.now = end;
+            self.pass_a_second(|_| ());
         }
+    }
+
+    /// A second passes; `meanwhile` acts whenever everything has arrived that was under way.
+    pub(super) fn pass_a_second(&mut self, mut meanwhile: impl FnMut(&mut Self)) {
+        let end = self.now + Duration::from_secs(1);
+        loop {
+            self.deliver();
+            meanwhile(self);
+            let next = self.hosts.iter().filter_map(Host::poll_timeout).map(|(at, _)| at).min();
+            let Some(at) = next.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            self.hosts.iter_mut().for_each(|host| host.handle_timeout(self.now));
+        }
+        self.now = end;
     }
 
     fn outbound(&self, at: usize) -> Arc<Outbound> {

@@ -35,6 +35,16 @@ pub(super) enum Asking {
     Echoes,
 }
 
+impl Asking {
+    /// The configured MTU, as far as such a peer may have it.
+    fn most(self, configured: u16) -> u16 {
+        match self {
+            Self::Challenges => configured,
+            Self::Echoes => configured.min(MAX_FOREIGN),
+        }
+    }
+}
+
 /// The paths of a pair.
 pub(super) struct Widths {
     asking: Asking,
@@ -89,13 +99,13 @@ impl Node {
     /// The limit for packets of this pair on this path, which is the one in use from now on. Call
     /// [`Self::drain_widths`] when the child SA is the active one.
     pub(super) fn width_on(&mut self, now: Instant, key: PairKey, path: UdpPath) -> u16 {
-        let asking = self.widths.get(&key).map_or(Asking::Echoes, |widths| widths.asking);
-        let max = self.most(asking);
+        let configured = self.config.mtu;
         // What path control has seen pass before it chose the path.
         let seen = self.paths.get(&key).filter(|_| path.relay.is_none());
         let seen = seen.and_then(|paths| paths.agent.proven_size());
         let rtt = self.ike.list_between(now, key).find_map(|ike| ike.rtt);
-        let Some(mut widths) = self.widths.get_mut(&key) else { return max };
+        let Some(mut widths) = self.widths.get_mut(&key) else { return Asking::Echoes.most(configured) };
+        let max = widths.asking.most(configured);
         let place = widths.known.iter().position(|(known, _)| *known == path);
         let known = place.and_then(|place| widths.known.remove(place)).map(|(_, width)| width);
         // It was proven anew: less than we remember is the truth, more is worth a search.
@@ -118,14 +128,6 @@ impl Node {
         widths.known.push_front((path, width));
         widths.known.truncate(REMEMBERED);
         mtu
-    }
-
-    /// The configured MTU, as far as such a peer may have it.
-    fn most(&self, asking: Asking) -> u16 {
-        match asking {
-            Asking::Challenges => self.config.mtu,
-            Asking::Echoes => self.config.mtu.min(MAX_FOREIGN),
-        }
     }
 
     /// Data was sent to this peer since the counters were last read.
@@ -240,13 +242,12 @@ impl Node {
     pub(super) fn handle_echo(&mut self, now: Instant, key: PairKey, packet: &[u8]) {
         let view = Ipv6View::new(packet).ok();
         let message = view.and_then(|view| Message::parse(echo::reply(&view)?).ok());
-        let known = match message.map(|message| message.body) {
-            Some(Body::Challenge { token, .. }) => self.width_answered(now, key, token),
-            Some(Body::Response { .. } | Body::Candidates { .. }) | None => false,
-        };
-        if !known {
-            self.count("path_unexpected");
+        if let Some(Message { body: Body::Challenge { token, .. }, .. }) = message
+            && self.width_answered(now, key, token)
+        {
+            return;
         }
+        self.count("path_unexpected");
     }
 
     /// Seals a message into a dummy packet.
@@ -276,7 +277,7 @@ impl Node {
     pub(super) fn width_status(&self, key: PairKey) -> (u16, Option<u16>, &'static str) {
         let widths = self.widths.get(&key);
         let Some((widths, width)) = widths.and_then(|widths| Some((widths, widths.in_use()?))) else {
-            return (self.most(Asking::Echoes), None, "configured");
+            return (Asking::Echoes.most(self.config.mtu), None, "configured");
         };
         let proven = width.proven_size().filter(|proven| *proven == width.mtu());
         let state = match proven {

@@ -1,11 +1,8 @@
 //! The width of a path to a machine that is not one of us, and only sends echoes back.
 
-use std::time::Duration;
-
 use super::resources_tests::Two;
 use super::widths::Asking;
 use crate::esp::OutboundSa;
-use crate::sim::host::Host;
 use crate::sim::scenario::entity;
 use crate::wire::ip::{NEXT_HEADER_ICMPV6, write_header};
 
@@ -62,16 +59,7 @@ fn pass(two: &mut Two, seconds: u64, data: bool, answers: bool) -> usize {
         if data {
             two.send(0, 200);
         }
-        let end = two.now + Duration::from_secs(1);
-        loop {
-            two.deliver();
-            echoes += if answers { echo(two) } else { 0 };
-            let next = two.hosts.iter().filter_map(Host::poll_timeout).map(|(at, _)| at).min();
-            let Some(at) = next.filter(|at| *at <= end) else { break };
-            two.now = two.now.max(at);
-            two.hosts.iter_mut().for_each(|host| host.handle_timeout(two.now));
-        }
-        two.now = end;
+        two.pass_a_second(|two| echoes += if answers { echo(two) } else { 0 });
     }
     echoes
 }

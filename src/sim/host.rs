@@ -288,17 +288,12 @@ impl Host {
         let room = self.buffers.packet.room_mut();
         let Ok(opened) = Run::new(&receiving).open(sealed, since_boot, room) else { return };
         let packet = room.get(..opened.len).unwrap_or_default().to_vec();
+        let control = |what| DataEvent::Control { spi, path, what };
         match opened.inner {
             Ok(Inner::Packet) => self.delivered.push(packet),
-            Ok(Inner::Mobility) => {
-                self.tell(now, DataEvent::Control { spi, path, what: Control::Mobility(packet) });
-            }
-            Ok(Inner::Path) => {
-                self.tell(now, DataEvent::Control { spi, path, what: Control::Path(packet) });
-            }
-            Ok(Inner::Echo) => {
-                self.tell(now, DataEvent::Control { spi, path, what: Control::Echo(packet) });
-            }
+            Ok(Inner::Mobility) => self.tell(now, control(Control::Mobility(packet))),
+            Ok(Inner::Path) => self.tell(now, control(Control::Path(packet))),
+            Ok(Inner::Echo) => self.tell(now, control(Control::Echo(packet))),
             Err(_) => {}
         }
         if opened.news.first {

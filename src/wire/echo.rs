@@ -15,26 +15,20 @@
 
 use std::net::Ipv6Addr;
 
-use super::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ICMPV6, checksum, write_header};
+use super::icmpv6::{self, ICMP_HEADER};
+use super::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ICMPV6};
 use super::path::MAGIC;
 
 /// Octets in front of the data.
-pub const HEADERS: u16 = (HEADER_LEN + ECHO_HEADER) as u16;
-/// Type, code, checksum, identifier and sequence.
-const ECHO_HEADER: usize = 8;
+pub const HEADERS: u16 = (HEADER_LEN + ICMP_HEADER) as u16;
 const REQUEST: u8 = 128;
 const REPLY: u8 = 129;
-const HOP_LIMIT: u8 = 64;
 
 /// An echo request with these data; `None` when they do not fit an IPv6 packet.
 pub fn request(source: Ipv6Addr, destination: Ipv6Addr, data: &[u8]) -> Option<Vec<u8>> {
-    let len = u16::try_from(ECHO_HEADER + data.len()).ok()?;
-    let mut header = [0; HEADER_LEN];
-    write_header(&mut header, source, destination, NEXT_HEADER_ICMPV6, HOP_LIMIT, len);
-    let mut echo = [&[REQUEST, 0, 0, 0, 0, 0, 0, 0], data].concat();
-    let sum = checksum(source, destination, NEXT_HEADER_ICMPV6, &echo);
-    echo[2..4].copy_from_slice(&sum.to_be_bytes());
-    Some([&header, &echo[..]].concat())
+    let mut packet = vec![0; usize::from(HEADERS) + data.len()];
+    icmpv6::write((source, destination), [REQUEST, 0], 0, data, &mut packet)?;
+    Some(packet)
 }
 
 /// The data of an echo reply to a request of ours; `None` when the packet is anything else.
@@ -42,7 +36,7 @@ pub fn reply<'a>(packet: &Ipv6View<'a>) -> Option<&'a [u8]> {
     if packet.next_header() != NEXT_HEADER_ICMPV6 {
         return None;
     }
-    let (header, data) = packet.payload().split_first_chunk::<ECHO_HEADER>()?;
+    let (header, data) = packet.payload().split_first_chunk::<ICMP_HEADER>()?;
     (header.starts_with(&[REPLY, 0]) && data.starts_with(&MAGIC)).then_some(data)
 }
 
@@ -51,6 +45,7 @@ mod tests {
     use etherparse::{Icmpv6Slice, Icmpv6Type};
 
     use super::*;
+    use crate::wire::ip::write_header;
 
     fn addresses() -> (Ipv6Addr, Ipv6Addr) {
         ("2002:c633:6401:1::10".parse().unwrap(), "2002:c633:6402:1::20".parse().unwrap())

@@ -7,7 +7,7 @@ use super::ip::{HEADER_LEN, Ipv6View, NEXT_HEADER_ICMPV6, checksum, write_header
 /// An error message never exceeds the minimum IPv6 MTU (RFC 4443 §2.4 (c)).
 pub const MAX_ERROR: usize = 1280;
 /// Type, code, checksum and the type's own four octets.
-const ICMP_HEADER: usize = 8;
+pub(super) const ICMP_HEADER: usize = 8;
 
 /// Extension headers with a length octet (RFC 8200 §4.3, §4.4, §4.6): hop-by-hop, routing and destination options.
 const OPTIONS: [u8; 3] = [0, 43, 60];
@@ -59,15 +59,26 @@ fn error(kind: u8, code: u8, word: u32, offending: &[u8], limit: usize, out: &mu
     if quoted.len() < offending.len().min(HEADER_LEN + 8) {
         return None;
     }
-    let payload_len = ICMP_HEADER + quoted.len();
+    // The error comes from the address that could not be reached, which is the one address that policy lets speak.
+    write((view.destination(), view.source()), [kind, code], word, quoted, out)
+}
+
+/// A message (RFC 4443 §2.1) of this type and code behind its IPv6 header, written to the front of `out`; its length, or
+/// `None` when it fits neither `out` nor an IPv6 packet.
+pub(super) fn write(
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    [kind, code]: [u8; 2],
+    word: u32,
+    body: &[u8],
+    out: &mut [u8],
+) -> Option<usize> {
+    let payload_len = ICMP_HEADER + body.len();
     let packet = out.get_mut(..HEADER_LEN + payload_len)?;
     let (header, payload) = packet.split_first_chunk_mut::<HEADER_LEN>()?;
-    // The error comes from the address that could not be reached, which is the one address that policy lets speak.
-    let (source, destination) = (view.destination(), view.source());
     write_header(header, source, destination, NEXT_HEADER_ICMPV6, 64, u16::try_from(payload_len).ok()?);
     payload[..4].copy_from_slice(&[kind, code, 0, 0]);
     payload[4..8].copy_from_slice(&word.to_be_bytes());
-    payload[8..].copy_from_slice(quoted);
+    payload[8..].copy_from_slice(body);
     let sum = checksum(source, destination, NEXT_HEADER_ICMPV6, payload);
     payload[2..4].copy_from_slice(&sum.to_be_bytes());
     Some(HEADER_LEN + payload_len)
